@@ -1,0 +1,1 @@
+//! A thread-per-core io_uring socket engine: shards, buffers, handoff.

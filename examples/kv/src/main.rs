@@ -1,0 +1,2 @@
+//! A key-value server on megamux's public API only.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What an event is: id, version, encode, decode.

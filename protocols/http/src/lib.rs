@@ -1,0 +1,1 @@
+//! A small sans-IO HTTP/1.1 server codec.

@@ -1,0 +1,1 @@
+//! Sans-IO PROXY protocol header decoder, versions 1 and 2.

@@ -1,0 +1,1 @@
+//! Sans-IO telnet codec (NVT, options) and its event types.

@@ -1,0 +1,2 @@
+//! The megamux server: assembles engine, protocols and services.
+fn main() {}

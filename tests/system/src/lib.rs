@@ -1,0 +1,1 @@
+//! System tests: the released binary over real sockets.

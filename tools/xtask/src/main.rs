@@ -1,0 +1,2 @@
+//! The developer's loop: setup, check, test, tidy, bench.
+fn main() {}
