@@ -1,9 +1,16 @@
 //! A thread-per-core io_uring socket engine: shards, buffers, handoff.
 
+mod admission;
 mod buffer;
+mod close_reason;
 mod handoff;
+pub mod stats;
+mod time;
+mod timer;
 
 pub use buffer::{Frame, RecvBuf};
+pub use close_reason::CloseReason;
+pub use time::Time;
 
 /// The private rooms, opened to the project's benches. No part of the interface.
 #[cfg(feature = "internals")]

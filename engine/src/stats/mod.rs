@@ -1,0 +1,268 @@
+//! Counts: what each shard did and holds, written by the shard alone and read by anyone without disturbing it.
+//!
+//! Owns every metric of the engine: name, help, kind, unit and labels of each stand once, in `shard_metrics!` below;
+//! the shard's cells, the plain snapshot, the totals and the list of metrics all follow from that one entry.
+//! Invariant: a cell has one writer, so that counting is a load, an add and a store, never a locked instruction.
+//! A reader sees each cell whole, but not all cells at the same instant.
+//! It must not print: text formats belong to whoever serves them.
+
+mod cells;
+mod figures;
+mod metric;
+
+use crate::close_reason::CloseReason;
+use crate::time::Time;
+
+use cells::{Cell64, CellFamily, HistogramCells, Read, SinceCell};
+use figures::Plain;
+use metric::Definition;
+
+pub use figures::{Family, Histogram, Label};
+pub use metric::{Kind, Labels, Metric, Unit, Value};
+
+/// Defines the metrics of a shard. An entry reads
+/// `/// Help.` then `field: shape = Kind Unit "name";` where the shape is `value`, `family(Label)`, `histogram` or `since`.
+macro_rules! shard_metrics {
+    ($(#[doc = $help:literal] $field:ident: $shape:ident $(($label:ty))? = $kind:ident $unit:ident $name:literal;)*) => {
+        /// The cells of one shard. Only that shard writes them, anyone reads them.
+        #[derive(Debug, Default)]
+        #[repr(align(128))] // Two cache lines: the prefetcher fetches them in pairs.
+        pub(crate) struct ShardStats {
+            $(#[doc = $help] pub(crate) $field: shape!(cell $shape $(($label))?),)*
+        }
+
+        /// What one shard did and holds, or the sum over shards.
+        #[derive(Debug, Clone, Default)]
+        #[non_exhaustive]
+        pub struct ShardSnapshot {
+            $(#[doc = $help] pub $field: shape!(plain $shape $(($label))?),)*
+        }
+
+        impl ShardStats {
+            /// Reads every cell; `at` is the time of reading.
+            pub(crate) fn snapshot(&self, at: Time) -> ShardSnapshot {
+                ShardSnapshot { $($field: self.$field.read(at),)* }
+            }
+        }
+
+        impl ShardSnapshot {
+            /// Adds another shard's figures to these.
+            fn absorb(&mut self, other: &ShardSnapshot) {
+                $(self.$field.absorb(&other.$field);)*
+            }
+        }
+
+        /// Every metric of a shard, in the order of definition.
+        const DEFINITIONS: &[Definition] = &[$(Definition {
+            name: $name,
+            help: $help.trim_ascii(),
+            kind: Kind::$kind,
+            unit: Unit::$unit,
+            sample: |shard, index| shard.$field.sample(index),
+        },)*];
+    };
+}
+
+/// The types of a metric's shape, in the cells and in the snapshot.
+macro_rules! shape {
+    (cell value) => { Cell64 };
+    (plain value) => { u64 };
+    (cell since) => { SinceCell };
+    (plain since) => { u64 };
+    (cell histogram) => { HistogramCells };
+    (plain histogram) => { Histogram };
+    (cell family($label:ty)) => { CellFamily<$label, { <$label as Label>::ALL.len() }> };
+    (plain family($label:ty)) => { Family<$label> };
+}
+
+shard_metrics! {
+    /// Connections now, by what they are doing.
+    connections: family(ConnState) = Gauge None "megamux_connections";
+    /// Connections accepted from listeners.
+    accepts: value = Counter None "megamux_accepts_total";
+    /// Connections refused, by what refused them.
+    refusals: family(RefusalCause) = Counter None "megamux_refusals_total";
+    /// Outgoing connections begun.
+    dials_started: value = Counter None "megamux_dials_started_total";
+    /// Outgoing connections that could not be made.
+    dials_failed: value = Counter None "megamux_dials_failed_total";
+    /// Connections closed, by reason.
+    closes: family(CloseReason) = Counter None "megamux_closes_total";
+    /// Bytes received on connections.
+    bytes_in: value = Counter Bytes "megamux_received_bytes_total";
+    /// Bytes sent on connections.
+    bytes_out: value = Counter Bytes "megamux_sent_bytes_total";
+    /// Frames handed from handlers to services.
+    frames_in: value = Counter None "megamux_frames_total";
+    /// Send chains submitted.
+    sends: value = Counter None "megamux_sends_total";
+    /// Datagrams received.
+    datagrams_in: value = Counter None "megamux_datagrams_received_total";
+    /// Datagrams sent.
+    datagrams_out: value = Counter None "megamux_datagrams_sent_total";
+    /// Datagrams not sent, because too many were under way.
+    datagrams_dropped: value = Counter None "megamux_datagrams_dropped_total";
+    /// Datagrams received that were cut to fit.
+    datagrams_truncated: value = Counter None "megamux_datagrams_truncated_total";
+    /// Calls into the kernel.
+    enters: value = Counter None "megamux_enters_total";
+    /// Operations submitted to the kernel.
+    submissions: value = Counter None "megamux_submissions_total";
+    /// Completions reaped.
+    completions: value = Counter None "megamux_completions_total";
+    /// Times the completion queue overflowed.
+    completion_overflows: value = Counter None "megamux_completion_overflows_total";
+    /// Receives that found no free buffer (ENOBUFS).
+    no_buffers: value = Counter None "megamux_no_buffers_total";
+    /// Connections that wait for a free buffer now.
+    starved: value = Gauge None "megamux_starved_connections";
+    /// Receive buffers free now.
+    buffers_free: value = Gauge None "megamux_buffers_free";
+    /// Bytes queued to be sent now.
+    send_queue_bytes: value = Gauge Bytes "megamux_send_queue_bytes";
+    /// Bytes kept now as the beginnings of incomplete frames.
+    remainder_bytes: value = Gauge Bytes "megamux_remainder_bytes";
+    /// Bytes of received frames that services hold now.
+    held_frame_bytes: value = Gauge Bytes "megamux_held_frame_bytes";
+    /// Items waiting now in the handoff rings to services.
+    handoff_occupancy: value = Gauge None "megamux_handoff_occupancy";
+    /// Permits refused because a handoff ring was full: reads paused instead.
+    permits_refused: value = Counter None "megamux_permits_refused_total";
+    /// Open and close messages that wait now for room in a handoff ring.
+    lifecycle_waiting: value = Gauge None "megamux_lifecycle_waiting";
+    /// Replies whose connection was gone.
+    replies_gone: value = Counter None "megamux_replies_gone_total";
+    /// Wakes sent to sleeping shards and services.
+    wakes_sent: value = Counter None "megamux_wakes_sent_total";
+    /// Wakes not sent, because the other side was awake.
+    wakes_suppressed: value = Counter None "megamux_wakes_suppressed_total";
+    /// Timers fired.
+    timers_fired: value = Counter None "megamux_timers_fired_total";
+    /// Panics of handlers and services, each contained.
+    panics: value = Counter None "megamux_panics_total";
+    /// Time per tick, without its wait in the kernel.
+    ticks: histogram = Histogram Seconds "megamux_tick_seconds";
+    /// How long the tick in progress has run, 0 while the shard waits: large means stalled.
+    tick_running_ns: since = Gauge Seconds "megamux_tick_running_seconds";
+}
+
+impl ShardStats {
+    /// A tick's work begins: the wait is over. The other end is [`ShardStats::end_tick`].
+    pub(crate) fn begin_tick(&self, now: Time) {
+        self.tick_running_ns.start(now);
+    }
+
+    /// A tick's work, begun at `began`, is done: the shard goes to wait.
+    pub(crate) fn end_tick(&self, began: Time, now: Time) {
+        self.tick_running_ns.stop();
+        self.ticks.record(now.since(began));
+    }
+}
+
+/// The figures of one shard at one time, and of all.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct EngineStats {
+    /// When they were read, on the engine's clock.
+    pub at: Time,
+    /// One per shard, by its index.
+    pub shards: Vec<ShardSnapshot>,
+}
+
+impl EngineStats {
+    /// The sum over all shards.
+    pub fn total(&self) -> ShardSnapshot {
+        let mut total = ShardSnapshot::default();
+        for shard in &self.shards {
+            total.absorb(shard);
+        }
+        total
+    }
+
+    /// Every metric of every shard, labelled with its shard; the samples of one metric stand together.
+    pub fn metrics(&self) -> impl Iterator<Item = Metric<'_>> {
+        DEFINITIONS.iter().flat_map(|definition| {
+            (0..)
+                .zip(&self.shards)
+                .flat_map(|(index, shard)| definition.metrics(Some(index), shard))
+        })
+    }
+}
+
+impl ShardSnapshot {
+    /// Every metric of this shard (or of this sum), without a shard label.
+    pub fn metrics(&self) -> impl Iterator<Item = Metric<'_>> {
+        DEFINITIONS
+            .iter()
+            .flat_map(|definition| definition.metrics(None, self))
+    }
+}
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $type:ident $name:literal { $(#[doc = $help:literal] $value:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum $type { $(#[doc = $help] $value,)* }
+
+        impl Label for $type {
+            const NAME: &'static str = $name;
+            const ALL: &'static [Self] = &[$($type::$value,)*];
+
+            fn place(self) -> usize {
+                self as usize
+            }
+
+            fn word(self) -> &'static str {
+                match self { $($type::$value => $word,)* }
+            }
+        }
+    };
+}
+
+labels! {
+    /// What a connection is doing: each is in exactly one of these states.
+    ConnState "state" {
+        /// Accepted or dialled, not yet open to its handler.
+        Opening = "opening",
+        /// Open, neither parked nor armed: a one-shot receive is under way, or reading is paused.
+        Open = "open",
+        /// Idle, waiting by a one-shot poll.
+        Parked = "parked",
+        /// Busy, receiving by an armed multishot receive.
+        Armed = "armed",
+        /// Closing: what is queued goes out, operations in flight come back.
+        Closing = "closing",
+    }
+}
+
+labels! {
+    /// What refused a connection.
+    RefusalCause "cause" {
+        /// The cap on all connections.
+        TotalCap = "total_cap",
+        /// The cap of its listener.
+        ListenerCap = "listener_cap",
+        /// The cap per source address.
+        SourceCap = "source_cap",
+        /// No slot was free.
+        TableFull = "table_full",
+        /// A filter in front of the handler.
+        Filter = "filter",
+        /// The handler.
+        Handler = "handler",
+    }
+}
+
+impl Label for CloseReason {
+    const NAME: &'static str = "reason";
+    const ALL: &'static [Self] = CloseReason::ALL;
+
+    fn place(self) -> usize {
+        self.index()
+    }
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
