@@ -1,0 +1,236 @@
+//! Waking a consumer only when it sleeps, and what a wake is.
+//!
+//! Invariant: work that was made visible before [`Sleeper::notify`] is either seen by the
+//! consumer's last look before it sleeps, or the consumer is woken after it announced that sleep.
+//! At most one wake is sent per announced sleep. Both sides put one SeqCst fence between their store and
+//! their load; docs/handoff.md has the argument.
+//!
+//! Nothing here knows io_uring: a shard hands in the eventfd that its ring reads.
+
+use std::{fmt, io, os::fd::OwnedFd, sync::Arc};
+
+use crossbeam_utils::{
+    CachePadded,
+    sync::{Parker, Unparker},
+};
+use rustix::event::EventfdFlags;
+
+use super::sync::{AtomicBool, Ordering, fence};
+
+/// What ends a consumer's sleep. May be called late or once too often, so sleepers must bear
+/// waking for nothing; a wake that comes before the sleep must end it at once.
+pub trait Wake: Send + Sync {
+    /// Ends the consumer's current sleep, or its next.
+    fn wake(&self);
+}
+
+/// What a notification came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "wakes are counted by those who cause them"]
+pub enum Notified {
+    /// The consumer slept: a wake was sent.
+    Woken,
+    /// The consumer is up, or somebody else is waking it: nothing was sent.
+    Suppressed,
+}
+
+/// One notifier's tally, kept off the shared lines.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct WakeCounts {
+    /// Wakes sent.
+    pub sent: u64,
+    /// Notifications that needed none.
+    pub suppressed: u64,
+}
+
+impl WakeCounts {
+    /// Counts one notification.
+    #[inline]
+    pub fn record(&mut self, notified: Notified) {
+        match notified {
+            Notified::Woken => self.sent += 1,
+            Notified::Suppressed => self.suppressed += 1,
+        }
+    }
+}
+
+/// Whether one consumer sleeps, and how to wake it.
+pub struct Sleeper {
+    asleep: CachePadded<AtomicBool>,
+    wake: Box<dyn Wake>,
+}
+
+impl Sleeper {
+    /// A consumer that is up, and that `wake` wakes.
+    pub fn new(wake: Box<dyn Wake>) -> Self {
+        Self {
+            asleep: CachePadded::new(AtomicBool::new(false)),
+            wake,
+        }
+    }
+
+    /// Announces a sleep. The consumer looks for work once more *after* this, and sleeps only when
+    /// it finds none; the sleep is over when the nap is dropped.
+    pub fn announce(&self) -> Nap<'_> {
+        self.asleep.swap(true, Ordering::Relaxed);
+        // Pairs with the fence in `notify`: either the notifier sees the announcement, or our last look
+        // sees its work.
+        fence(Ordering::SeqCst);
+        Nap(self)
+    }
+
+    /// Wakes the consumer if it sleeps. To be called after the work was made visible.
+    #[inline]
+    pub fn notify(&self) -> Notified {
+        // Pairs with the fence in `announce`.
+        fence(Ordering::SeqCst);
+        // The swap settles who wakes. Relaxed: the work is carried by lanes and queues, not by this flag.
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            self.wake.wake();
+            return Notified::Woken;
+        }
+        Notified::Suppressed
+    }
+}
+
+impl fmt::Debug for Sleeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sleeper")
+            .field("asleep", &self.asleep)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An announced sleep. Dropping it says that the consumer is up again.
+#[derive(Debug)]
+#[must_use = "the sleep is over when this is dropped"]
+pub struct Nap<'a>(&'a Sleeper);
+
+impl Drop for Nap<'_> {
+    fn drop(&mut self) {
+        self.0.asleep.swap(false, Ordering::Relaxed);
+    }
+}
+
+/// Wakes a thread that sleeps in [`Parker::park`] and its kin. Unlike std's, this parker's token
+/// belongs to the lane's consumer alone: no library that a service calls can take it.
+#[derive(Debug)]
+pub struct ThreadWake(Unparker);
+
+impl ThreadWake {
+    /// The wake for whoever holds `parker`.
+    pub fn new(parker: &Parker) -> Self {
+        Self(parker.unparker().clone())
+    }
+}
+
+impl Wake for ThreadWake {
+    fn wake(&self) {
+        self.0.unpark();
+    }
+}
+
+/// Wakes whoever reads an eventfd, such as a shard whose ring has a read of it in flight.
+///
+/// The descriptor blocks: io_uring fails a read of an empty non-blocking one with EAGAIN where it
+/// would wait with a blocking one. The write cannot block, because the counter has room for 2^64 - 2
+/// wakes and each read empties it.
+#[derive(Debug, Clone)]
+pub struct EventFdWake(Arc<OwnedFd>);
+
+impl EventFdWake {
+    /// A fresh eventfd, counter at zero.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE, ENFILE or ENOMEM, as eventfd(2) has them.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(Arc::new(rustix::event::eventfd(
+            0,
+            EventfdFlags::CLOEXEC,
+        )?)))
+    }
+
+    /// The descriptor to read eight bytes from, once per wake.
+    pub fn fd(&self) -> &Arc<OwnedFd> {
+        &self.0
+    }
+}
+
+impl Wake for EventFdWake {
+    fn wake(&self) {
+        let written =
+            rustix::io::retry_on_intr(|| rustix::io::write(&*self.0, &1u64.to_ne_bytes()));
+        // eventfd(2) knows EAGAIN (cannot be, see above) and EINVAL (another value or length).
+        assert!(
+            written.is_ok(),
+            "write of 1 to our own eventfd: {written:?}"
+        );
+    }
+}
+
+#[cfg(all(test, not(megamux_loom)))]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicU32, Ordering},
+        thread,
+    };
+
+    use super::*;
+
+    struct CountingWake(Arc<AtomicU32>);
+
+    impl Wake for CountingWake {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn one_wake_per_announced_sleep() {
+        let wakes = Arc::new(AtomicU32::new(0));
+        let sleeper = Sleeper::new(Box::new(CountingWake(Arc::clone(&wakes))));
+        let mut counts = WakeCounts::default();
+        counts.record(sleeper.notify());
+        let nap = sleeper.announce();
+        counts.record(sleeper.notify());
+        counts.record(sleeper.notify());
+        drop(nap);
+        counts.record(sleeper.notify());
+        drop(sleeper.announce());
+        counts.record(sleeper.notify());
+        assert_eq!(
+            counts,
+            WakeCounts {
+                sent: 1,
+                suppressed: 4
+            }
+        );
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_parked_thread_wakes() {
+        let parker = Parker::new();
+        let sleeper = Sleeper::new(Box::new(ThreadWake::new(&parker)));
+        thread::scope(|scope| {
+            let nap = sleeper.announce();
+            scope.spawn(|| assert_eq!(sleeper.notify(), Notified::Woken));
+            parker.park();
+            drop(nap);
+        });
+    }
+
+    #[test]
+    fn an_eventfd_carries_the_wake() {
+        let wake = EventFdWake::new().unwrap();
+        let sleeper = Sleeper::new(Box::new(wake.clone()));
+        thread::scope(|scope| {
+            let _nap = sleeper.announce();
+            scope.spawn(|| assert_eq!(sleeper.notify(), Notified::Woken));
+            let mut count = [0; 8];
+            assert_eq!(rustix::io::read(&**wake.fd(), &mut count), Ok(8));
+            assert_eq!(u64::from_ne_bytes(count), 1);
+        });
+    }
+}
