@@ -1,0 +1,110 @@
+//! Where a server listens and how a client reaches it, over TCP or a Unix socket.
+//!
+//! Invariant: every TCP socket made here, on either side, has TCP_NODELAY; without it 16 KiB echoes stall for 40 ms.
+//! Accepted sockets inherit it from the listener. Knows nothing of who serves.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// Above the 64 connects a churn keeps under way, and as deep as `somaxconn` lets it be by default.
+const BACKLOG: i32 = 4096;
+
+/// Connections one source address carries: far below the ~28,000 ephemeral ports, where the port search stays cheap.
+const CONNECTIONS_PER_SOURCE: usize = 5_000;
+
+#[derive(Clone, Debug)]
+pub enum Endpoint {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// A loopback port nobody listens on, below the ephemeral range so that no client's own port can take it.
+    pub fn free_tcp_port(random: u64) -> io::Result<Self> {
+        const FIRST: u64 = 20_000;
+        const COUNT: u64 = 12_000;
+        for attempt in 0..COUNT {
+            let port = (FIRST + (random + attempt) % COUNT) as u16;
+            let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+            if TcpListener::bind(address).is_ok() {
+                return Ok(Self::Tcp(address.into()));
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "no free loopback port between 20000 and 31999",
+        ))
+    }
+
+    pub fn unix_in_temp(tag: &str) -> Self {
+        let name = format!("megamux-compare-{}-{tag}.sock", std::process::id());
+        Self::Unix(std::env::temp_dir().join(name))
+    }
+
+    /// A listening socket, blocking.
+    pub fn listen(&self) -> io::Result<Socket> {
+        let socket = match self {
+            Self::Tcp(_) => {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+                socket.set_reuse_address(true)?;
+                socket.set_tcp_nodelay(true)?;
+                socket
+            }
+            Self::Unix(path) => {
+                match std::fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+                Socket::new(Domain::UNIX, Type::STREAM, None)?
+            }
+        };
+        socket.bind(&self.address()?)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket)
+    }
+
+    /// Connects the client's `index`th connection, blocking. Over TCP, sources spread over 127.0.0.x, and
+    /// closing resets: no TIME_WAIT is left behind to pollute what is measured next.
+    pub fn connect(&self, index: usize) -> io::Result<Socket> {
+        let socket = self.client_socket(index)?;
+        socket.connect_timeout(&self.address()?, Duration::from_secs(5))?;
+        Ok(socket)
+    }
+
+    /// A client socket ready to connect.
+    pub fn client_socket(&self, index: usize) -> io::Result<Socket> {
+        let Self::Tcp(_) = self else {
+            return Socket::new(Domain::UNIX, Type::STREAM, None);
+        };
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_linger(Some(Duration::ZERO))?;
+        let source = index / CONNECTIONS_PER_SOURCE;
+        if source > 0 {
+            let address = Ipv4Addr::new(127, 0, 0, 1 + source as u8);
+            socket.bind(&SocketAddrV4::new(address, 0).into())?;
+        }
+        Ok(socket)
+    }
+
+    pub fn address(&self) -> io::Result<SockAddr> {
+        match self {
+            Self::Tcp(address) => Ok((*address).into()),
+            Self::Unix(path) => SockAddr::unix(path),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

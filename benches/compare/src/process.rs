@@ -1,0 +1,206 @@
+//! A server's process: started on its core, watched, its CPU time and memory read, killed at the end.
+//!
+//! Invariant: no server outlives the suite: `Drop` kills it, and the kernel does if the suite itself dies. CPU time read
+//! while the server sleeps is exact, because the scheduler's counters are brought up to date when a task stops.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::endpoint::Endpoint;
+use crate::report::Kind;
+use crate::servers::Server;
+
+const START: Duration = Duration::from_secs(10);
+
+/// A server that still runs after so long without load has work of its own; its time counts as it is.
+const SETTLE: Duration = Duration::from_millis(20);
+const SETTLE_STEP: Duration = Duration::from_millis(1);
+
+/// What to start, and under which name it stands in the tables.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub name: String,
+    pub kind: Kind,
+    pub program: Program,
+}
+
+#[derive(Clone, Debug)]
+pub enum Program {
+    Ours(Server),
+    /// A shell command with `{addr}` and `{buffer}`.
+    External(String),
+}
+
+pub struct Process {
+    pub name: String,
+    pub endpoint: Endpoint,
+    child: Child,
+    /// Nanoseconds of each thread when last seen, so that threads that end stay counted.
+    threads: HashMap<String, u64>,
+}
+
+impl Process {
+    /// Starts a server on core `cpu` and waits until it accepts.
+    pub fn start(spec: &Spec, endpoint: Endpoint, buffer: usize, cpu: usize) -> Result<Self> {
+        let mut command = spec.program.command(&endpoint, buffer)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        // SAFETY: between fork and exec only two system calls are made.
+        unsafe {
+            command.pre_exec(move || {
+                set_parent_process_death_signal(Some(Signal::KILL))?;
+                Ok(pin(cpu)?)
+            });
+        }
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}: {command:?}", spec.name))?;
+        let mut process = Self {
+            name: spec.name.clone(),
+            endpoint,
+            child,
+            threads: HashMap::new(),
+        };
+        process.wait_until_it_accepts()?;
+        Ok(process)
+    }
+
+    fn wait_until_it_accepts(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START;
+        while let Err(error) = self.endpoint.connect(0) {
+            self.check()?;
+            ensure!(
+                Instant::now() < deadline,
+                "{} does not accept on {} after {} s: {error}",
+                self.name,
+                self.endpoint,
+                START.as_secs()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// An error if the server died.
+    pub fn check(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("{} died: {status}; what it said is above", self.name),
+        }
+    }
+
+    /// Says of a failure whose it is, and whether the server died of it.
+    pub fn blame<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        outcome.or_else(|error| {
+            // The connection may break a moment before the process is gone.
+            thread::sleep(SETTLE);
+            self.check()?;
+            Err(error.context(format!("under load, {}", self.name)))
+        })
+    }
+
+    /// CPU time used so far, in nanoseconds, once the server is asleep.
+    pub fn settled_cpu_ns(&mut self) -> Result<u64> {
+        let deadline = Instant::now() + SETTLE;
+        let mut last = self.cpu_ns()?;
+        loop {
+            thread::sleep(SETTLE_STEP);
+            let now = self.cpu_ns()?;
+            if now == last || Instant::now() >= deadline {
+                return Ok(now);
+            }
+            last = now;
+        }
+    }
+
+    fn cpu_ns(&mut self) -> Result<u64> {
+        let tasks = match fs::read_dir(format!("/proc/{}/task", self.child.id())) {
+            Ok(tasks) => tasks,
+            Err(_) => {
+                self.check()?;
+                bail!("cannot read the threads of {}", self.name);
+            }
+        };
+        for task in tasks {
+            let task = task?;
+            // A thread may end between the listing and the read.
+            let Ok(schedstat) = fs::read_to_string(task.path().join("schedstat")) else {
+                continue;
+            };
+            let ns = schedstat
+                .split(' ')
+                .next()
+                .and_then(|field| field.parse().ok());
+            let ns = ns.with_context(|| format!("not a schedstat: {schedstat:?}"))?;
+            self.threads
+                .insert(task.file_name().to_string_lossy().into_owned(), ns);
+        }
+        Ok(self.threads.values().sum())
+    }
+
+    /// Bytes of (resident set, proportional set).
+    pub fn memory(&self) -> Result<(u64, u64)> {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))
+            .with_context(|| format!("cannot read the memory of {}", self.name))?;
+        let field = |name: &str| {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line
+                .and_then(|rest| rest.trim().strip_suffix(" kB"))
+                .and_then(|kib| kib.parse::<u64>().ok());
+            kib.map(|kib| kib << 10)
+                .with_context(|| format!("no {name} in smaps_rollup"))
+        };
+        Ok((field("Rss:")?, field("Pss:")?))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Either fails only if the server is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Endpoint::Unix(path) = &self.endpoint {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+impl Program {
+    fn command(&self, endpoint: &Endpoint, buffer: usize) -> io::Result<Command> {
+        match self {
+            Self::Ours(server) => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["server", server.name(), "--buffer", &buffer.to_string()]);
+                match endpoint {
+                    Endpoint::Tcp(address) => command.args(["--bind", &address.to_string()]),
+                    Endpoint::Unix(path) => command.arg("--unix").arg(path),
+                };
+                Ok(command)
+            }
+            Self::External(line) => {
+                let line = line
+                    .replace("{addr}", &endpoint.to_string())
+                    .replace("{buffer}", &buffer.to_string());
+                let mut command = Command::new("sh");
+                // `exec`, so that the process started is the server itself.
+                command.args(["-c", &format!("exec {line}")]);
+                Ok(command)
+            }
+        }
+    }
+}
+
+/// Pins the calling thread, and what it starts, to a core.
+pub fn pin(cpu: usize) -> rustix::io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set)
+}
