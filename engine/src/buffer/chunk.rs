@@ -1,24 +1,23 @@
 //! Chunks: the 4 KiB blocks that small sends are copied into, and the shard's free list of them.
 //!
-//! Invariant: `start <= end <= CHUNK_BYTES`, and a chunk's memory does not move or go while the chunk exists:
-//! the kernel reads `start..end` of it while it is in flight.
+//! Invariant: `spent <= end <= CHUNK_BYTES`. Bytes below `end` are never written again, and the memory stays in
+//! place while the chunk exists, so the kernel may read them while more is appended behind.
 
 use std::ptr::{self, NonNull};
-use std::slice;
 
 /// One block: one page, enough for dozens of small messages, little enough for one per slow connection.
-pub(crate) const CHUNK_BYTES: usize = 4096;
+pub const CHUNK_BYTES: usize = 4096;
 
 /// The free chunks of a shard.
 #[derive(Debug)]
-pub(crate) struct Chunks {
+pub struct Chunks {
     free: Vec<Chunk>,
     most_free: usize,
 }
 
 impl Chunks {
     /// An empty list that will keep at most `most_free` chunks.
-    pub(crate) fn new(most_free: usize) -> Chunks {
+    pub fn new(most_free: usize) -> Chunks {
         Chunks {
             free: Vec::new(),
             most_free,
@@ -26,7 +25,7 @@ impl Chunks {
     }
 
     /// Free chunks kept right now.
-    pub(crate) fn free(&self) -> usize {
+    pub fn free(&self) -> usize {
         self.free.len()
     }
 
@@ -38,18 +37,18 @@ impl Chunks {
     #[inline]
     pub(super) fn put(&mut self, mut chunk: Chunk) {
         if self.free.len() < self.most_free {
-            (chunk.start, chunk.end) = (0, 0);
+            (chunk.spent, chunk.end) = (0, 0);
             self.free.push(chunk);
         }
     }
 }
 
-/// One block and the bytes in it that are still to be sent.
+/// One block: how much of it is written, and how much of that was sent.
 #[derive(Debug)]
 pub(super) struct Chunk {
     /// From a `Box<[u8]>` of `CHUNK_BYTES`. Not a `Box`, whose moves would claim that nobody else reads it.
     memory: NonNull<u8>,
-    start: u16,
+    spent: u16,
     end: u16,
 }
 
@@ -59,25 +58,27 @@ impl Chunk {
     fn new() -> Chunk {
         let memory = Box::into_raw(vec![0; CHUNK_BYTES].into_boxed_slice());
         // SAFETY: a box's pointer is not null.
+        let memory = unsafe { NonNull::new_unchecked(memory.cast()) };
         Chunk {
-            memory: unsafe { NonNull::new_unchecked(memory.cast()) },
-            start: 0,
+            memory,
+            spent: 0,
             end: 0,
         }
     }
 
-    /// Copies as much of `bytes` as fits behind what is there; says how much.
+    /// Copies as much of `bytes` as fits behind what is there; says where it begins and how much it is.
     #[inline]
-    pub(super) fn append(&mut self, bytes: &[u8]) -> usize {
+    pub(super) fn append(&mut self, bytes: &[u8]) -> (NonNull<u8>, usize) {
         let count = bytes.len().min(self.room());
-        // SAFETY: `end + count <= CHUNK_BYTES`, so the target is within the block, which is ours: `bytes`
-        // is somebody else's, and the kernel reads no chunk that is appended to (the queue sees to it).
-        unsafe {
-            let to = self.memory.add(usize::from(self.end));
-            ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), count);
-        }
+        // SAFETY: `end + count <= CHUNK_BYTES`, so the target is within the block. Nobody reads from
+        // `end` on, and `bytes`, being borrowed, does not lie there.
+        let start = unsafe {
+            let start = self.memory.add(usize::from(self.end));
+            ptr::copy_nonoverlapping(bytes.as_ptr(), start.as_ptr(), count);
+            start
+        };
         self.end += count as u16;
-        count
+        (start, count)
     }
 
     #[inline]
@@ -85,27 +86,26 @@ impl Chunk {
         CHUNK_BYTES - usize::from(self.end)
     }
 
+    /// Whether nothing was appended before the last `count` bytes.
     #[inline]
-    pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: within the block and initialised: it began as zeroes.
-        unsafe {
-            let from = self.memory.add(usize::from(self.start));
-            slice::from_raw_parts(from.as_ptr(), usize::from(self.end - self.start))
-        }
+    pub(super) fn began_with(&self, count: usize) -> bool {
+        usize::from(self.end) == count
     }
 
-    /// Forgets the first `count` bytes, of which there are so many.
+    /// Counts `count` more bytes as sent; true when nothing unsent is left.
     #[inline]
-    pub(super) fn advance(&mut self, count: usize) {
-        debug_assert!(count <= self.bytes().len());
-        self.start += count as u16;
+    pub(super) fn spend(&mut self, count: usize) -> bool {
+        self.spent += count as u16;
+        debug_assert!(self.spent <= self.end);
+        self.spent == self.end
     }
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
         let memory = ptr::slice_from_raw_parts_mut(self.memory.as_ptr(), CHUNK_BYTES);
-        // SAFETY: from `Box::into_raw` in `new`, with this length, freed once.
+        // SAFETY: from `Box::into_raw` in `new`, with this length, freed once. The queue drops no chunk
+        // with bytes in flight.
         drop(unsafe { Box::from_raw(memory) });
     }
 }

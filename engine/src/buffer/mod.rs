@@ -7,7 +7,8 @@
 //! | `returns` | the way of references back from other threads |
 //! | `frame` | [`Frame`]: counted pool memory or `Bytes` |
 //! | `recv`, `remainder` | [`RecvBuf`], what a handler reads from, and what it left unread last time |
-//! | `send_queue`, `chunk` | a connection's unsent bytes, and the blocks that small ones are copied into |
+//! | `send_queue`, `send_chain` | a connection's unsent bytes, and what of them the kernel gets at once |
+//! | `chunk` | the blocks that small sends are copied into |
 //!
 //! Invariants:
 //! - Reference counts of pool memory are plain numbers, touched on the pool's own thread only. That a
@@ -17,7 +18,10 @@
 //! - Memory in flight (a queue's first pieces) stays in place until the send completes.
 //! - Nothing here knows sockets, connections or time, and nothing waits.
 //!
-//! This room has its `unsafe` in `shared`, `returns`, `pool`, `frame`, `chunk` and `send_queue`. The picture is in docs/buffers.md.
+//! docs/buffers.md draws the whole and gives the numbers.
+
+// The shard comes to use all of this; benches do already.
+#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
 
 mod chunk;
 mod frame;
@@ -25,15 +29,15 @@ mod pool;
 mod recv;
 mod remainder;
 mod returns;
+mod send_chain;
 mod send_queue;
 mod shared;
 
+pub use chunk::{CHUNK_BYTES, Chunks};
 pub use frame::Frame;
-pub use recv::RecvBuf;
-
-pub(crate) use chunk::{CHUNK_BYTES, Chunks};
-pub(crate) use pool::{Pool, PoolConfig, Provided, Received};
-pub(crate) use recv::Unread;
-pub(crate) use remainder::Remainder;
-pub(crate) use returns::{ReturnLane, flush_returns};
-pub(crate) use send_queue::{CHAIN_PIECES, SendChain, SendQueue};
+pub use pool::{Pool, PoolConfig, Provided, Received};
+pub use recv::{RecvBuf, Unread};
+pub use remainder::Remainder;
+pub use returns::{ReturnLane, flush_returns};
+pub use send_chain::{CHAIN_PIECES, SendChain};
+pub use send_queue::SendQueue;

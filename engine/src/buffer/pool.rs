@@ -23,11 +23,11 @@ const RETURN_LANE_ENTRIES: usize = 256;
 
 /// How large a pool is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PoolConfig {
+pub struct PoolConfig {
     /// Number of buffers, a power of two, at most 2^15 (what a provided-buffer ring takes).
-    pub(crate) buffers: u16,
+    pub buffers: u16,
     /// Bytes per buffer.
-    pub(crate) buffer_size: u32,
+    pub buffer_size: u32,
 }
 
 impl Default for PoolConfig {
@@ -43,28 +43,28 @@ impl Default for PoolConfig {
 
 /// A free buffer on its way to the kernel.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Provided {
+pub struct Provided {
     /// The buffer's number.
-    pub(crate) bid: u16,
+    pub bid: u16,
     /// Its first byte.
-    pub(crate) ptr: *mut u8,
+    pub ptr: *mut u8,
     /// Its size in bytes.
-    pub(crate) len: u32,
+    pub len: u32,
 }
 
 /// A received range: one counted reference to its buffer, to be released exactly once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Received {
+pub struct Received {
     /// The buffer's number.
-    pub(crate) buf: u16,
+    pub buf: u16,
     /// Where the range starts in it.
-    pub(crate) off: u32,
+    pub off: u32,
     /// Its length in bytes.
-    pub(crate) len: u32,
+    pub len: u32,
 }
 
 /// See the module's page.
-pub(crate) struct Pool {
+pub struct Pool {
     /// From `Arc::into_raw`: one strong count, which outstanding frames inherit when the pool goes.
     shared: NonNull<PoolShared>,
     lanes: Vec<Consumer<Return>>,
@@ -75,7 +75,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// Maps a pool's memory, untouched.
-    pub(crate) fn new(config: PoolConfig) -> io::Result<Pool> {
+    pub fn new(config: PoolConfig) -> io::Result<Pool> {
         if !config.buffers.is_power_of_two() || config.buffer_size == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -94,33 +94,33 @@ impl Pool {
     }
 
     /// Number of buffers.
-    pub(crate) fn buffers(&self) -> u16 {
+    pub fn buffers(&self) -> u16 {
         self.owner().buffers()
     }
 
     /// Bytes per buffer.
-    pub(crate) fn buffer_size(&self) -> u32 {
+    pub fn buffer_size(&self) -> u32 {
         self.owner().buffer_size()
     }
 
     /// Buffers that could go to the kernel now.
-    pub(crate) fn free_buffers(&self) -> u16 {
+    pub fn free_buffers(&self) -> u16 {
         self.owner().free_buffers()
     }
 
     /// References not yet given back (as far as collected).
-    pub(crate) fn held_frames(&self) -> u64 {
+    pub fn held_frames(&self) -> u64 {
         self.owner().held_frames()
     }
 
     /// Bytes of buffers that nothing but references keeps from being free.
-    pub(crate) fn held_bytes(&self) -> u64 {
+    pub fn held_bytes(&self) -> u64 {
         u64::from(self.owner().held_buffers()) * u64::from(self.buffer_size())
     }
 
     /// Takes a free buffer to hand to the kernel.
     #[inline]
-    pub(crate) fn take_free(&mut self) -> Option<Provided> {
+    pub fn take_free(&mut self) -> Option<Provided> {
         let bid = self.owner().take_free()?;
         Some(Provided {
             bid,
@@ -135,7 +135,7 @@ impl Pool {
     ///
     /// When the buffer is not the kernel's or does not have that much room: the driver is broken.
     #[inline]
-    pub(crate) fn received(&mut self, bid: u16, len: u32, kernel_keeps_rest: bool) -> Received {
+    pub fn received(&mut self, bid: u16, len: u32, kernel_keeps_rest: bool) -> Received {
         let off = self.owner().received(bid, len, kernel_keeps_rest);
         Received { buf: bid, off, len }
     }
@@ -146,7 +146,7 @@ impl Pool {
     /// # Panics
     ///
     /// When the buffer is not the kernel's or does not have that much room.
-    pub(crate) fn fill(&mut self, bid: u16, data: &[u8]) {
+    pub fn fill(&mut self, bid: u16, data: &[u8]) {
         let head = self.owner().head(bid);
         let room = (self.buffer_size() - head) as usize;
         assert!(
@@ -162,7 +162,7 @@ impl Pool {
 
     /// The bytes of a range that was not released yet.
     #[inline]
-    pub(crate) fn bytes(&self, received: &Received) -> &[u8] {
+    pub fn bytes(&self, received: &Received) -> &[u8] {
         debug_assert!(received.off + received.len <= self.buffer_size());
         let from = self.shared().at(received.buf, received.off);
         // SAFETY: a counted range lies below its buffer's head, where the kernel no longer writes, and
@@ -172,13 +172,13 @@ impl Pool {
 
     /// Ends the reference that came with `received`.
     #[inline]
-    pub(crate) fn release(&mut self, received: Received) {
+    pub fn release(&mut self, received: Received) {
         self.give_up(received);
     }
 
     /// Takes in what other threads gave back. Once a tick.
     #[inline]
-    pub(crate) fn collect_returns(&mut self) {
+    pub fn collect_returns(&mut self) {
         // SAFETY: `Pool` is not `Send`, so this is its thread.
         let owner = unsafe {
             self.shared.as_ref().collect();
@@ -194,7 +194,7 @@ impl Pool {
     }
 
     /// Makes a way back for one thread that will drop many frames of this pool.
-    pub(crate) fn return_lane(&mut self) -> ReturnLane {
+    pub fn return_lane(&mut self) -> ReturnLane {
         let (producer, consumer) = lane(RETURN_LANE_ENTRIES, 0);
         self.lanes.push(consumer);
         // SAFETY: the pointer came from `Arc::into_raw`; the count that `from_raw` takes over is
@@ -209,13 +209,13 @@ impl Pool {
     /// Marks this thread as the pool's owner, in place of any other pool's: from here to
     /// [`Pool::clear_current`], frames of this pool are cloned and dropped on its plain counts.
     #[inline]
-    pub(crate) fn set_current(&mut self) {
+    pub fn set_current(&mut self) {
         returns::set_current(self.shared.as_ptr());
     }
 
     /// Ends what [`Pool::set_current`] began. Frames dropped meanwhile come back by `collect_returns`.
     #[inline]
-    pub(crate) fn clear_current(&mut self) {
+    pub fn clear_current(&mut self) {
         if returns::is_current(self.shared) {
             returns::set_current(ptr::null());
         }

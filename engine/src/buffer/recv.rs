@@ -24,7 +24,7 @@ enum Source<'a> {
 
 /// What a handler left unread, and where it lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unread {
+pub enum Unread {
     /// Everything was read. A pooled range is released; an empty remainder can be dropped.
     Nothing,
     /// This range, still counted: copy it into a remainder, then release it.

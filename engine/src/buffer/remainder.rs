@@ -3,24 +3,24 @@
 //! Exists only while something is left: the shard makes one when a handler leaves bytes behind and drops
 //! it when they are read. How long it may grow is the shard's bound (`FrameTooLarge`), not known here.
 //!
-//! Invariant: `read <= bytes.len()`; what was read is dropped no later than by the append that
-//! would otherwise grow, so the memory is at most about twice the unread bytes at their peak.
+//! Invariant: `read <= bytes.len()`, and the memory grows only while more is unread than read: it is at
+//! most four times the unread bytes at their peak ([`Remainder::held_bytes`] says how much it is).
 
 /// See the module's page.
 #[derive(Debug, Default)]
-pub(crate) struct Remainder {
+pub struct Remainder {
     bytes: Vec<u8>,
     read: usize,
 }
 
 impl Remainder {
     /// Nothing left, no memory.
-    pub(crate) fn new() -> Remainder {
+    pub fn new() -> Remainder {
         Remainder::default()
     }
 
     /// Puts bytes behind those that are left.
-    pub(crate) fn append(&mut self, bytes: &[u8]) {
+    pub fn append(&mut self, bytes: &[u8]) {
         let full = self.bytes.capacity() - self.bytes.len() < bytes.len();
         // Moving the unread bytes down costs no more than reading what they follow did, so it is paid for.
         if self.read > 0 && (full || self.read == self.bytes.len()) && self.read >= self.len() {
@@ -31,22 +31,22 @@ impl Remainder {
     }
 
     /// Number of unread bytes.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.bytes.len() - self.read
     }
 
     /// Whether everything was read, and the remainder can go.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Bytes of memory held, for budgets.
-    pub(crate) fn held_bytes(&self) -> usize {
+    pub fn held_bytes(&self) -> usize {
         self.bytes.capacity()
     }
 
     /// The unread bytes.
-    pub(crate) fn unread(&self) -> &[u8] {
+    pub fn unread(&self) -> &[u8] {
         &self.bytes[self.read..]
     }
 

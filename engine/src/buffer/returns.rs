@@ -27,7 +27,7 @@ thread_local! {
 }
 
 /// Publishes what this thread's dropped frames are owed to their pools. At the end of a service's batch.
-pub(crate) fn flush_returns() {
+pub fn flush_returns() {
     // A thread that is ending has flushed already.
     let _ = BATCHES.try_with(|batches| {
         for batch in &mut batches.borrow_mut().batches {
@@ -37,7 +37,7 @@ pub(crate) fn flush_returns() {
 }
 
 /// One thread's way back to one pool. Made by the pool, registered on the thread that drops its frames.
-pub(crate) struct ReturnLane {
+pub struct ReturnLane {
     /// Weak: a thread that has no frame of a pool keeps none of its memory, but its address stays taken.
     pool: Weak<PoolShared>,
     closing: Arc<AtomicBool>,
@@ -58,7 +58,7 @@ impl ReturnLane {
     }
 
     /// Makes this the way back for frames of its pool that the current thread drops.
-    pub(crate) fn register(self) {
+    pub fn register(self) {
         BATCHES.with_borrow_mut(|batches| {
             batches
                 .batches

@@ -149,7 +149,9 @@ impl PoolShared {
         let mut returned = self.lock();
         if let Some(orphan) = &mut returned.orphan {
             orphan.drain_lanes();
-            PoolShared::free_if_last(NonNull::from(&*self), returned);
+            // SAFETY: an Arc's pointer is not null. (A pointer made from `&*self` could not reach the counts.)
+            let this = unsafe { NonNull::new_unchecked(Arc::as_ptr(&self).cast_mut()) };
+            PoolShared::free_if_last(this, returned);
         }
     }
 

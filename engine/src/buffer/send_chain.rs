@@ -1,0 +1,87 @@
+//! What one send gives to the kernel: the ranges of the pieces in flight, and a header over them.
+//!
+//! Invariant: the ranges are those of the pieces that the queue put in flight, and stay readable while it lends
+//! the chain out: the queue keeps the pieces in place until its `complete`.
+
+use std::{ptr, slice};
+
+/// Ranges of one chain: 64 iovecs are 1 KiB, and the kernel copies them per send.
+pub const CHAIN_PIECES: usize = 64;
+/// Bytes of one chain: results are `i32`, the length of a plain send is `u32`, and the kernel takes less
+/// than 2 GiB at once.
+const CHAIN_BYTES: usize = 1 << 30;
+
+/// See the module's page.
+pub struct SendChain {
+    iovecs: [libc::iovec; CHAIN_PIECES],
+    count: usize,
+    total: usize,
+    header: libc::msghdr,
+}
+
+impl SendChain {
+    /// The ranges, in order; at least one while in flight.
+    #[inline]
+    pub fn iovecs(&self) -> &[libc::iovec] {
+        &self.iovecs[..self.count]
+    }
+
+    /// A header over [`SendChain::iovecs`], without address or control data. In place while in flight.
+    #[inline]
+    pub fn msghdr(&self) -> *const libc::msghdr {
+        &self.header
+    }
+
+    /// The sum of the ranges in bytes, below 2^31.
+    #[inline]
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Appends the first `count` bytes (or all, if there are no more) to `out`: what a simulated kernel
+    /// takes.
+    pub fn copy_to(&self, count: usize, out: &mut Vec<u8>) {
+        let mut left = count;
+        for range in self.iovecs() {
+            let len = range.iov_len.min(left);
+            // SAFETY: see the module's invariant; `complete` needs the queue for itself, and with it the borrow
+            // that `self` is.
+            out.extend_from_slice(unsafe { slice::from_raw_parts(range.iov_base.cast(), len) });
+            left -= len;
+        }
+    }
+
+    pub(super) fn empty() -> SendChain {
+        const NO_RANGE: libc::iovec = libc::iovec {
+            iov_base: ptr::null_mut(),
+            iov_len: 0,
+        };
+        SendChain {
+            iovecs: [NO_RANGE; CHAIN_PIECES],
+            count: 0,
+            total: 0,
+            // SAFETY: a C struct of integers and nullable pointers, for which zeroes are a value.
+            header: unsafe { std::mem::zeroed() },
+        }
+    }
+
+    /// Fills the chain with the first of `pieces`, up to both bounds; says how many are in it.
+    pub(super) fn build(&mut self, pieces: impl Iterator<Item = (*const u8, usize)>) -> usize {
+        (self.count, self.total) = (0, 0);
+        for (range, (start, len)) in self.iovecs.iter_mut().zip(pieces) {
+            let iov_len = len.min(CHAIN_BYTES - self.total);
+            *range = libc::iovec {
+                iov_base: start.cast_mut().cast(),
+                iov_len,
+            };
+            self.count += 1;
+            self.total += iov_len;
+            if self.total == CHAIN_BYTES {
+                break;
+            }
+        }
+        self.header.msg_iov = self.iovecs.as_mut_ptr();
+        self.header.msg_iovlen = self.count as _;
+        self.count
+    }
+}
