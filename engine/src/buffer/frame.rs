@@ -295,10 +295,10 @@ impl fmt::Debug for Frame {
         const SHOWN: usize = 64;
         let shown = &self[..self.len().min(SHOWN)];
         write!(f, "Frame(b\"{}\"", shown.escape_ascii())?;
-        if self.len() > SHOWN {
-            write!(f, ".. {} bytes", self.len())?;
+        match self.len() {
+            ..=SHOWN => f.write_str(")"),
+            len => write!(f, ".. of {len} bytes)"),
         }
-        f.write_str(")")
     }
 }
 

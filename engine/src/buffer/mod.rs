@@ -41,3 +41,6 @@ pub use remainder::Remainder;
 pub use returns::{ReturnLane, flush_returns};
 pub use send_chain::{CHAIN_PIECES, SendChain};
 pub use send_queue::SendQueue;
+
+#[cfg(test)]
+mod tests;

@@ -221,6 +221,12 @@ impl Pool {
         }
     }
 
+    /// Tells whether the memory is still there.
+    #[cfg(test)]
+    pub(super) fn watch(&mut self) -> std::sync::Weak<PoolShared> {
+        self.return_lane().into_pool()
+    }
+
     /// The object that frames point to.
     #[inline(always)]
     pub(super) fn shared_ptr(&self) -> NonNull<PoolShared> {

@@ -57,6 +57,11 @@ impl ReturnLane {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn into_pool(self) -> Weak<PoolShared> {
+        self.pool
+    }
+
     /// Makes this the way back for frames of its pool that the current thread drops.
     pub fn register(self) {
         BATCHES.with_borrow_mut(|batches| {

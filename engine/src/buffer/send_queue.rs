@@ -278,3 +278,227 @@ impl Drop for SendQueue {
         unsafe { ManuallyDrop::drop(&mut self.chain) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::tests::XorShift;
+
+    fn sent(queue: &mut SendQueue, chunks: &mut Chunks) -> Vec<Vec<u8>> {
+        let chain = queue.begin();
+        let mut all = Vec::new();
+        chain.copy_to(usize::MAX, &mut all);
+        let mut ranges = Vec::new();
+        let mut at = 0;
+        for range in chain.iovecs() {
+            ranges.push(all[at..at + range.iov_len].to_vec());
+            at += range.iov_len;
+        }
+        let total = chain.total();
+        assert_eq!((at, total), (all.len(), all.len()));
+        queue.complete(total, chunks);
+        ranges
+    }
+
+    #[test]
+    fn small_sends_leave_as_one_piece() {
+        let (mut queue, mut chunks) = (SendQueue::new(), Chunks::new(4));
+        queue.push_copy(b"HTTP/1.1 200 OK\r\n", &mut chunks);
+        queue.push_copy(b"", &mut chunks);
+        queue.push_copy(b"\r\n", &mut chunks);
+        queue.push_frame(Frame::from(&b"body"[..]));
+        assert_eq!(queue.queued_bytes(), 23);
+        assert_eq!(
+            sent(&mut queue, &mut chunks),
+            [b"HTTP/1.1 200 OK\r\n\r\nbody"]
+        );
+        assert_eq!((queue.is_empty(), chunks.free()), (true, 1));
+        queue.recycle();
+    }
+
+    #[test]
+    fn a_frame_is_sent_from_where_it_lies() {
+        let (mut queue, mut chunks) = (SendQueue::new(), Chunks::new(4));
+        let frame = Frame::from(vec![1; COPIED_FRAME_BYTES + 1]);
+        let small = Frame::from(vec![2; 10]);
+        let starts = [small.as_ptr(), frame.as_ptr()];
+        queue.push_frame(small);
+        queue.push_frame(frame);
+        queue.push_frame(Frame::new());
+        let chain = queue.begin();
+        assert_eq!(
+            [chain.iovecs()[0].iov_base, chain.iovecs()[1].iov_base],
+            starts.map(|at| at.cast_mut().cast())
+        );
+        let total = chain.total();
+        queue.complete(total, &mut chunks);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn headers_between_frames_share_a_chunk() {
+        let (mut queue, mut chunks) = (SendQueue::new(), Chunks::new(4));
+        for _ in 0..10 {
+            queue.push_copy(b"header", &mut chunks);
+            queue.push_frame(Frame::from(vec![0; 1000]));
+        }
+        assert_eq!((queue.pieces.len(), queue.chunks.len()), (20, 1));
+        assert_eq!(sent(&mut queue, &mut chunks).len(), 20);
+        assert_eq!(chunks.free(), 1);
+    }
+
+    #[test]
+    fn what_is_in_flight_is_not_appended_to() {
+        let (mut queue, mut chunks) = (SendQueue::new(), Chunks::new(4));
+        queue.push_copy(b"in flight", &mut chunks);
+        let chain: *const SendChain = queue.begin();
+        queue.push_copy(b"later", &mut chunks);
+        queue.push_frame(Frame::from(&b" and a frame"[..]));
+        // SAFETY: the chain is boxed by the queue and not built anew until `complete`.
+        assert_eq!(unsafe { (*chain).iovecs()[0].iov_len }, 9);
+        queue.complete(9, &mut chunks);
+        assert_eq!(sent(&mut queue, &mut chunks), [b"later and a frame"]);
+    }
+
+    #[test]
+    fn a_slice_larger_than_a_chunk_has_its_own_memory() {
+        let (mut queue, mut chunks) = (SendQueue::new(), Chunks::new(4));
+        queue.push_copy(b"x", &mut chunks);
+        queue.push_copy(&[7; 3 * CHUNK_BYTES], &mut chunks);
+        let lengths: Vec<usize> = sent(&mut queue, &mut chunks).iter().map(Vec::len).collect();
+        assert_eq!(lengths, [CHUNK_BYTES, 2 * CHUNK_BYTES + 1]);
+    }
+
+    #[test]
+    fn a_chain_is_bounded_and_the_header_covers_it() {
+        let (mut queue, mut chunks) = (SendQueue::new(), Chunks::new(4));
+        for _ in 0..CHAIN_PIECES + 1 {
+            queue.push_frame(Frame::from(vec![0; 300]));
+        }
+        let chain = queue.begin();
+        // SAFETY: the header lies in the chain.
+        let header = unsafe { &*chain.msghdr() };
+        assert_eq!(
+            (header.msg_iov.cast_const(), header.msg_iovlen as usize),
+            (chain.iovecs().as_ptr(), CHAIN_PIECES)
+        );
+        assert_eq!(chain.total(), 300 * CHAIN_PIECES);
+        queue.complete(0, &mut chunks);
+        queue.clear(&mut chunks);
+        assert_eq!((queue.queued_bytes(), queue.held_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn frames_not_in_flight_can_be_copied_out_of_the_pool() {
+        let mut pool = crate::buffer::tests::pool(1, 4096);
+        pool.set_current();
+        let bid = pool.take_free().unwrap().bid;
+        pool.fill(bid, &[9; 600]);
+        let received = pool.received(bid, 600, false);
+        let frame = crate::buffer::RecvBuf::from_pool(&mut pool, received).take_all();
+        let (mut queue, mut chunks) = (SendQueue::new(), Chunks::new(4));
+        queue.push_frame(frame.slice(..300));
+        queue.begin();
+        queue.push_frame(frame.slice(300..));
+        drop(frame);
+        assert_eq!((queue.detach_frames(), pool.held_frames()), (1, 1));
+        queue.complete(300, &mut chunks);
+        assert_eq!(pool.free_buffers(), 1);
+        assert_eq!(sent(&mut queue, &mut chunks), [[9; 300]]);
+    }
+
+    #[test]
+    fn recycling_keeps_a_bounded_part_of_the_memory() {
+        let (mut queue, mut chunks) = (SendQueue::new(), Chunks::new(4));
+        for _ in 0..10_000 {
+            queue.push_frame(Frame::from(vec![0; 300]));
+        }
+        queue.clear(&mut chunks);
+        queue.recycle();
+        assert!(queue.pieces.capacity() <= 2 * KEPT_PIECES);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    fn a_queue_dropped_in_flight_is_noticed() {
+        let (mut queue, mut chunks) = (SendQueue::new(), Chunks::new(4));
+        queue.push_copy(b"the kernel reads this", &mut chunks);
+        queue.begin();
+        let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(queue)));
+        assert!(dropped.is_err());
+    }
+
+    /// Random pushes, flights, partial completions and ends, against a plain vector of bytes.
+    #[test]
+    fn it_agrees_with_a_vector_of_bytes() {
+        for seed in 0..200 {
+            random_run(seed);
+        }
+    }
+
+    fn random_run(seed: u64) {
+        let mut random = XorShift::new(seed);
+        let (mut queue, mut chunks) = (SendQueue::new(), Chunks::new(3));
+        let mut model: Vec<u8> = Vec::new();
+        // What the kernel was given, and may read until the end of the flight.
+        let mut flight: Option<(*const SendChain, Vec<u8>)> = None;
+        for step in 0..1000 {
+            let size = match random.below(4) {
+                0 => random.below(3 * CHUNK_BYTES),
+                1 => random.below(2 * COPIED_FRAME_BYTES),
+                _ => random.below(60),
+            };
+            match random.below(5) {
+                0 => {
+                    let bytes: Vec<u8> = (0..size).map(|at| (at * 7 + step) as u8).collect();
+                    model.extend_from_slice(&bytes);
+                    queue.push_frame(Frame::from(bytes));
+                }
+                1 | 2 => {
+                    let bytes: Vec<u8> = (0..size).map(|at| (at * 3 + step) as u8).collect();
+                    model.extend_from_slice(&bytes);
+                    queue.push_copy(&bytes, &mut chunks);
+                }
+                3 if flight.is_none() && !queue.is_empty() => {
+                    let chain = queue.begin();
+                    let mut bytes = Vec::new();
+                    chain.copy_to(usize::MAX, &mut bytes);
+                    assert_eq!(bytes.len(), chain.total());
+                    assert!(model.starts_with(&bytes), "seed {seed} step {step}");
+                    flight = Some((chain, bytes));
+                }
+                _ => {
+                    let Some((chain, before)) = flight.take() else {
+                        continue;
+                    };
+                    let mut now = Vec::new();
+                    // SAFETY: the chain is boxed by the queue and not built anew until `complete`.
+                    unsafe { (*chain).copy_to(usize::MAX, &mut now) };
+                    assert_eq!(now, before, "seed {seed} step {step}: changed in flight");
+                    let taken = match random.below(3) {
+                        0 => random.below(before.len() + 1),
+                        _ => before.len(),
+                    };
+                    queue.complete(taken, &mut chunks);
+                    model.drain(..taken);
+                    if queue.is_empty() {
+                        assert!(queue.pieces.is_empty() && queue.chunks.is_empty());
+                        queue.recycle();
+                    }
+                }
+            }
+            assert_eq!(
+                (queue.queued_bytes(), queue.in_flight()),
+                (model.len(), flight.is_some())
+            );
+            assert!(
+                queue.held_bytes() <= queue.queued_bytes() + (queue.pieces.len() + 2) * CHUNK_BYTES
+            );
+            assert!(chunks.free() <= 3);
+        }
+        if flight.is_some() {
+            queue.complete(0, &mut chunks);
+        }
+        queue.clear(&mut chunks);
+    }
+}
