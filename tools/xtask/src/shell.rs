@@ -98,12 +98,20 @@ fn hear(mut command: Command, mut each: impl FnMut(&[u8])) -> Result<Heard> {
     })
 }
 
-/// Whether a program is installed, looking also where Debian keeps what only root runs.
+/// Whether a program is installed. Beside PATH it looks where Debian keeps what only root runs, and where cargo itself looks
+/// for its subcommands.
 pub fn has_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
+        .chain(cargo_home().map(|home| home.join("bin")))
         .any(|folder| folder.join(name).is_file())
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(std::env::home_dir()?.join(".cargo")))
 }
 
 pub fn line(command: &Command) -> String {

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::counts::{self, Counts};
 use crate::report::{Done, Report, colours};
@@ -22,26 +22,77 @@ const BINARY_VARIABLE: &str = "MEGAMUX_BIN";
 pub fn run() -> Result<ExitCode> {
     let target = metadata::target_directory()?;
     let skip_file = SkipFile::create(&target.join("xtask"))?;
-    let mut counts = Counts::default();
-    let mut report = Report::new();
+    let mut run = Run {
+        report: Report::new(),
+        counts: Counts::default(),
+    };
 
-    report.stage("tidy", || tidy::run().map(|()| Done::Passed));
+    run.stage("tidy", |_| tidy::run().map(|()| Done::Passed));
     let mut binary = None;
-    let built = report.stage("build", || {
+    run.stage("build", |_| {
         binary = Some(build_release(&target)?);
         Ok(Done::Passed)
     });
-    if let (true, Some(binary)) = (built, binary) {
-        report.stage("docs", || documentation().map(|()| Done::Passed));
-        report.stage("examples", examples::run_all);
-        report.stage("fuzz", fuzz::smoke);
-        report.stage("loom", || models(&mut counts));
-        report.stage("doctests", || doctests(&mut counts));
-        report.stage("tests", || {
-            workspace_tests(&mut counts, &binary, &skip_file)
+    // Without a build no later stage has anything of its own to say.
+    if let Some(binary) = binary {
+        run.stage("docs", |_| documentation().map(|()| Done::Passed));
+        run.stage("examples", |_| examples::run_all());
+        run.stage("fuzz", |_| fuzz::smoke());
+        run.stage("loom", models);
+        run.stage("doctests", doctests);
+        run.stage("tests", |counts| {
+            workspace_tests(counts, &binary, &skip_file)
         });
     }
-    conclude(&report, counts, &skip_file)
+    run.conclude(&skip_file)
+}
+
+struct Run {
+    report: Report,
+    counts: Counts,
+}
+
+impl Run {
+    /// A stage that fails without a failed test is one failure, so that no failed run counts none.
+    fn stage(&mut self, name: &str, work: impl FnOnce(&mut Counts) -> Result<Done>) {
+        let before = self.counts.failed;
+        let passed = self.report.stage(name, || work(&mut self.counts));
+        if !passed && self.counts.failed == before {
+            self.counts.failed += 1;
+        }
+    }
+
+    /// The times, the skips, and as the very last line the count.
+    fn conclude(&self, skip_file: &SkipFile) -> Result<ExitCode> {
+        self.report.print();
+        let of_tests = skip_file.read()?;
+        let of_stages = self.report.skips();
+        for skip in of_tests.iter().chain(&of_stages) {
+            println!("SKIP: {skip}");
+        }
+        let counts = self.counts.with_skips(of_tests.len() as u64);
+        let skipped = counts.skipped + of_stages.len() as u64;
+
+        let mut verdict = self.report.verdict();
+        if verdict.is_ok() && skips::all_required() && skipped > 0 {
+            verdict = Err(anyhow!(
+                "{}=1 and {skipped} skipped",
+                skips::REQUIRE_VARIABLE
+            ));
+        }
+        if let Err(error) = &verdict {
+            println!("{error:#}");
+        }
+        println!(
+            "{} passed, {} failed, {skipped} skipped",
+            counts.passed, counts.failed
+        );
+        Ok(if verdict.is_ok() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
 }
 
 fn build_release(target: &Path) -> Result<PathBuf> {
@@ -126,36 +177,4 @@ fn workspace_tests(counts: &mut Counts, binary: &Path, skip_file: &SkipFile) -> 
         bail!("{} failed", counted.failed);
     }
     Ok(Done::Passed)
-}
-
-/// The times, the skips, and as the very last line the count.
-fn conclude(report: &Report, counts: Counts, skip_file: &SkipFile) -> Result<ExitCode> {
-    report.print();
-    let of_tests = skip_file.read()?;
-    let of_stages = report.skips();
-    for skip in of_tests.iter().chain(&of_stages) {
-        println!("SKIP: {skip}");
-    }
-    let counts = counts.with_skips(of_tests.len() as u64);
-    let skipped = counts.skipped + of_stages.len() as u64;
-
-    let mut verdict = report.verdict();
-    if verdict.is_ok() && skips::all_required() && skipped > 0 {
-        verdict = Err(anyhow::anyhow!(
-            "{}=1 and {skipped} skipped",
-            skips::REQUIRE_VARIABLE
-        ));
-    }
-    if let Err(error) = &verdict {
-        println!("{error:#}");
-    }
-    println!(
-        "{} passed, {} failed, {skipped} skipped",
-        counts.passed, counts.failed
-    );
-    Ok(if verdict.is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
 }

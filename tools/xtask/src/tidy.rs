@@ -59,7 +59,7 @@ pub fn run() -> Result<()> {
     for problem in &problems {
         println!("{problem}");
     }
-    bail!("{} house rules broken", problems.len());
+    bail!("house rules broken: {}", problems.len());
 }
 
 /// The roots of protocols and services must forbid unsafe code, not only happen to have none.

@@ -88,7 +88,10 @@ fn has_comment(source: &Source, number: usize) -> bool {
             return true;
         }
         let code = line.code.trim();
-        let ends = code.is_empty() && line.comment.is_empty() || code.ends_with([';', '{', '}']);
+        // `let a = A {` is still the statement that the block is part of.
+        let opens = code.ends_with('{') && !code.contains(" = ");
+        let blank = code.is_empty() && line.comment.is_empty();
+        let ends = blank || opens || code.ends_with([';', '}']);
         if ends || find_word(code, "unsafe").is_some() {
             return false;
         }
@@ -149,6 +152,16 @@ mod tests {
             &[],
         );
         check_at(path, "let a = unsafe { f() }; // SAFETY: x\n", &[]);
+        check_at(
+            path,
+            "// SAFETY: x\nlet a = A {\n    b: unsafe { f() },\n};\n",
+            &[],
+        );
+        check_at(
+            path,
+            "// SAFETY: x\nfn a() {\n    unsafe { f() }\n}\n",
+            &[3],
+        );
         check_at(path, "/// # Safety\n/// Mind.\npub unsafe fn f();\n", &[]);
         check_at(path, "unsafe impl Send for A {}\n", &[1]);
         check_at(
