@@ -56,9 +56,9 @@ const _: () = assert!(CHUNK_BYTES <= u16::MAX as usize);
 
 impl Chunk {
     fn new() -> Chunk {
-        let memory = Box::into_raw(vec![0; CHUNK_BYTES].into_boxed_slice());
+        let memory: Box<[u8]> = vec![0; CHUNK_BYTES].into_boxed_slice();
         // SAFETY: a box's pointer is not null.
-        let memory = unsafe { NonNull::new_unchecked(memory.cast()) };
+        let memory = unsafe { NonNull::new_unchecked(Box::into_raw(memory).cast::<u8>()) };
         Chunk {
             memory,
             spent: 0,
@@ -103,7 +103,7 @@ impl Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        let memory = ptr::slice_from_raw_parts_mut(self.memory.as_ptr(), CHUNK_BYTES);
+        let memory: *mut [u8] = ptr::slice_from_raw_parts_mut(self.memory.as_ptr(), CHUNK_BYTES);
         // SAFETY: from `Box::into_raw` in `new`, with this length, freed once. The queue drops no chunk
         // with bytes in flight.
         drop(unsafe { Box::from_raw(memory) });

@@ -165,7 +165,7 @@ impl Batch {
 
     /// Writes the open entry into the lane, not yet published.
     fn close_entry(&mut self) {
-        let entry = std::mem::replace(&mut self.open, (0, 0));
+        let entry = std::mem::take(&mut self.open);
         if entry.1 == 0 {
             return;
         }

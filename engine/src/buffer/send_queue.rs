@@ -4,8 +4,8 @@
 //! pieces of their own. One chain is in flight at a time: the first pieces.
 //!
 //! Invariants:
-//! - The first `in_flight` pieces are the kernel's until [`SendQueue::complete`]: they are neither grown, nor
-//!   moved, nor freed. A queue dropped in spite of that leaks them.
+//! - What the chain refers to, bytes of the first `in_flight` pieces, is the kernel's until
+//!   [`SendQueue::complete`]: it neither changes, nor moves, nor goes. A queue dropped in spite of that leaks it.
 //! - The copied pieces, in order, are the unsent bytes of `chunks`, in order; each lies in one chunk.
 //! - `queued` is the sum of the pieces' lengths, and no piece is empty.
 //!
@@ -49,7 +49,6 @@ enum Piece {
 
 impl SendQueue {
     /// An empty queue.
-    #[expect(clippy::new_without_default, reason = "it allocates")]
     pub fn new() -> SendQueue {
         SendQueue {
             pieces: VecDeque::new(),
@@ -197,8 +196,8 @@ impl SendQueue {
         }
     }
 
-    /// Copies what fits into the open chunk, as part of the last piece if that is a copied one and not the
-    /// kernel's; says how much.
+    /// Copies what fits into the open chunk, as part of the last piece if that is a copied one; says how much.
+    /// (If that piece is in flight, its new bytes are not: the chain has the length it had.)
     #[inline]
     fn copy_into_open(&mut self, bytes: &[u8]) -> usize {
         let Some(open) = self.chunks.back_mut() else {
@@ -208,12 +207,9 @@ impl SendQueue {
         if count == 0 {
             return 0;
         }
-        let last_is_ours = self.pieces.len() > self.in_flight;
         match self.pieces.back_mut() {
             // A chunk just opened does not continue the last piece, whatever its address.
-            Some(Piece::Copied { len, .. }) if last_is_ours && !open.began_with(count) => {
-                *len += count;
-            }
+            Some(Piece::Copied { len, .. }) if !open.began_with(count) => *len += count,
             _ => self.pieces.push_back(Piece::Copied { start, len: count }),
         }
         count
@@ -348,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_flight_is_not_appended_to() {
+    fn what_is_in_flight_does_not_grow() {
         let (mut queue, mut chunks) = (SendQueue::new(), Chunks::new(4));
         queue.push_copy(b"in flight", &mut chunks);
         let chain: *const SendChain = queue.begin();
@@ -379,7 +375,7 @@ mod tests {
         // SAFETY: the header lies in the chain.
         let header = unsafe { &*chain.msghdr() };
         assert_eq!(
-            (header.msg_iov.cast_const(), header.msg_iovlen as usize),
+            (header.msg_iov.cast_const(), header.msg_iovlen),
             (chain.iovecs().as_ptr(), CHAIN_PIECES)
         );
         assert_eq!(chain.total(), 300 * CHAIN_PIECES);
