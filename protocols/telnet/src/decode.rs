@@ -97,12 +97,17 @@ impl State {
     const DATA: Self = Self::Data { searched: 0 };
 }
 
-/// What came of looking at some input.
-enum Step<'i> {
+/// What came of looking for data. Events are made of it where they are returned: an event that is handed from function to
+/// function is copied in pieces that the processor cannot forward, which costs more than finding the line. The inlining of
+/// what returns events is for the same reason.
+enum Data<'i> {
     Again,
     Starved,
-    Tell(TelnetEvent<'i>),
-    TellHeldLine,
+    Line(&'i [u8]),
+    HeldLine,
+    LineTooLong,
+    Text(&'i [u8]),
+    Newline,
 }
 
 impl Telnet {
@@ -141,29 +146,33 @@ impl Telnet {
             self.told = false;
             self.held.clear_line();
         }
-        let step = if !self.held.line().is_empty() && self.is_character_mode() {
+        if !self.held.line().is_empty() && self.is_character_mode() {
             // Typed before character mode began, and never to be a line now.
-            Step::TellHeldLine
-        } else {
-            self.run(input, out)?
-        };
-        match step {
-            Step::Again | Step::Starved => {
-                self.held.release();
-                Ok(None)
-            }
-            Step::Tell(event) => Ok(Some(event)),
-            Step::TellHeldLine => {
-                self.told = true;
-                let text = self.is_character_mode();
-                let line = self.held.line();
-                Ok(Some(if text {
-                    TelnetEvent::Text(line)
-                } else {
-                    TelnetEvent::Line(line)
-                }))
+            self.told = true;
+            return Ok(Some(TelnetEvent::Text(self.held.line())));
+        }
+        while let Some(&byte) = input.first() {
+            let State::Data { searched } = self.state else {
+                match self.control(byte, input, out)? {
+                    Some(event) => return Ok(Some(event)),
+                    None => continue,
+                }
+            };
+            match self.data(usize::from(searched), byte, input) {
+                Data::Again => {}
+                Data::Starved => break,
+                Data::Line(line) => return Ok(Some(TelnetEvent::Line(line))),
+                Data::HeldLine => {
+                    self.told = true;
+                    return Ok(Some(TelnetEvent::Line(self.held.line())));
+                }
+                Data::LineTooLong => return Ok(Some(TelnetEvent::LineTooLong)),
+                Data::Text(text) => return Ok(Some(TelnetEvent::Text(text))),
+                Data::Newline => return Ok(Some(TelnetEvent::Newline)),
             }
         }
+        self.held.release();
+        Ok(None)
     }
 
     /// Asks that the option be on: WILL for our side, DO for the peer's. It is on once [`TelnetEvent::OptionOn`] says so.
@@ -238,54 +247,21 @@ impl Telnet {
             && self.is_on(Side::Local, TelnetOption::SuppressGoAhead)
     }
 
-    fn run<'i>(
-        &mut self,
-        input: &mut &'i [u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Step<'i>, TelnetError> {
-        while let Some(&byte) = input.first() {
-            let step = match self.state {
-                State::Data { searched } => self.data(usize::from(searched), byte, input),
-                State::Iac => {
-                    let at = *input;
-                    *input = &at[1..];
-                    self.command(byte, at)
-                }
-                State::Verb(verb) => {
-                    *input = &input[1..];
-                    self.negotiate(verb, byte, out)
-                }
-                State::SubOption => {
-                    *input = &input[1..];
-                    // IAC cannot be an option here: it begins the end of a subnegotiation that names none.
-                    self.state = if byte == IAC {
-                        State::Iac
-                    } else {
-                        State::Sub {
-                            option: byte,
-                            len: 0,
-                        }
-                    };
-                    Step::Again
-                }
-                State::Sub { option, len } => self.parameters(option, len, input)?,
-                State::SubIac { option, len } => self.parameters_iac(option, len, byte, input)?,
-            };
-            if !matches!(step, Step::Again) {
-                return Ok(step);
-            }
+    #[inline]
+    fn data<'i>(&mut self, searched: usize, first: u8, input: &mut &'i [u8]) -> Data<'i> {
+        if first == IAC {
+            // Searching for what is already found costs more than all the rest of a command.
+            *input = &input[1..];
+            self.state = State::Iac;
+            return Data::Again;
         }
-        Ok(Step::Starved)
-    }
-
-    fn data<'i>(&mut self, searched: usize, first: u8, input: &mut &'i [u8]) -> Step<'i> {
-        // CR LF and CR NUL are one end of line (RFC 854, RFC 1123 section 3.3.1), told at the CR. A command between the two
-        // bytes is not data and parts nothing.
-        if self.after_cr && first != IAC {
+        if self.after_cr {
+            // CR LF and CR NUL are one end of line (RFC 854, RFC 1123 section 3.3.1), told at the CR. A command between the
+            // two bytes is not data and parts nothing.
             self.after_cr = false;
             if first == LF || first == NUL {
                 *input = &input[1..];
-                return Step::Again;
+                return Data::Again;
             }
         }
         if self.is_character_mode() {
@@ -295,7 +271,8 @@ impl Telnet {
         }
     }
 
-    fn line<'i>(&mut self, searched: usize, input: &mut &'i [u8]) -> Step<'i> {
+    #[inline]
+    fn line<'i>(&mut self, searched: usize, input: &mut &'i [u8]) -> Data<'i> {
         let all = *input;
         let searched = searched.min(all.len());
         let end = memchr3(CR, LF, IAC, &all[searched..]).map(|at| searched + at);
@@ -305,98 +282,138 @@ impl Telnet {
         if !self.skipping && held_len + run.len() > MAX_LINE {
             self.refuse_line();
             *input = rest;
-            return Step::Tell(TelnetEvent::LineTooLong);
+            return Data::LineTooLong;
         }
-        let Some((&end, rest)) = rest.split_first() else {
+        let Some((&end, after)) = rest.split_first() else {
             if self.skipping || held_len > 0 {
                 self.hold_line(run);
                 *input = rest;
             } else {
+                // At most MAX_LINE, refused above.
                 self.state = State::Data {
                     searched: run.len() as u16,
-                }; // at most MAX_LINE, refused above
+                };
             }
-            return Step::Starved;
+            return Data::Starved;
         };
-        *input = rest;
         self.state = State::DATA;
         if end == IAC {
-            self.state = State::Iac;
             self.hold_line(run);
-            return Step::Again;
+            *input = rest;
+            return Data::Again;
         }
         self.after_cr = end == CR;
+        *input = after;
         if self.skipping {
             self.skipping = false;
-            Step::Again
+            Data::Again
         } else if held_len > 0 {
             self.hold_line(run);
-            Step::TellHeldLine
+            Data::HeldLine
         } else {
-            Step::Tell(TelnetEvent::Line(run))
+            Data::Line(run)
         }
     }
 
-    fn typed<'i>(&mut self, input: &mut &'i [u8]) -> Step<'i> {
+    #[inline]
+    fn typed<'i>(&mut self, input: &mut &'i [u8]) -> Data<'i> {
         let all = *input;
-        let run = memchr3(CR, LF, IAC, all).unwrap_or(all.len());
-        if run > 0 {
-            *input = &all[run..];
-            return Step::Tell(TelnetEvent::Text(&all[..run]));
+        let (run, rest) = all.split_at(memchr3(CR, LF, IAC, all).unwrap_or(all.len()));
+        if !run.is_empty() {
+            *input = rest;
+            return Data::Text(run);
         }
         *input = &all[1..];
-        if all[0] == IAC {
-            self.state = State::Iac;
-            return Step::Again;
-        }
         self.after_cr = all[0] == CR;
-        Step::Tell(TelnetEvent::Newline)
+        Data::Newline
     }
 
-    /// The byte after IAC, which `at` begins with.
-    fn command<'i>(&mut self, byte: u8, at: &'i [u8]) -> Step<'i> {
-        self.state = State::DATA;
-        if let Some(verb) = Verb::heard(byte) {
-            self.state = State::Verb(verb);
-            return Step::Again;
+    /// Takes some of what follows an IAC.
+    #[inline]
+    fn control<'i>(
+        &mut self,
+        byte: u8,
+        input: &mut &'i [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<TelnetEvent<'i>>, TelnetError> {
+        let (here, after) = input.split_at(1);
+        match self.state {
+            State::Data { .. } => {}
+            State::Iac => {
+                *input = after;
+                return Ok(self.command(here));
+            }
+            State::Verb(verb) => {
+                *input = after;
+                return Ok(self.negotiate(verb, byte, out));
+            }
+            State::SubOption => {
+                *input = after;
+                // IAC cannot be an option here: it begins the end of a subnegotiation that names none.
+                self.state = if byte == IAC {
+                    State::Iac
+                } else {
+                    State::Sub {
+                        option: byte,
+                        len: 0,
+                    }
+                };
+            }
+            State::Sub { option, len } => return self.parameters(option, len, input),
+            State::SubIac { option, len } => return self.parameters_iac(option, len, byte, input),
         }
-        match byte {
+        Ok(None)
+    }
+
+    /// The byte after IAC.
+    #[inline]
+    fn command<'i>(&mut self, here: &'i [u8]) -> Option<TelnetEvent<'i>> {
+        self.state = State::DATA;
+        match here[0] {
             SB => self.state = State::SubOption,
-            IAC => return self.escaped(&at[..1]),
-            _ => {
-                if let Some(command) = Command::from_code(byte) {
+            IAC => return self.escaped(here),
+            byte => {
+                if let Some(verb) = Verb::heard(byte) {
+                    self.state = State::Verb(verb);
+                } else if let Some(command) = Command::from_code(byte) {
                     self.erase(command);
-                    return Step::Tell(TelnetEvent::Command(command));
+                    return Some(TelnetEvent::Command(command));
                 }
-                // Not a command of any RFC, or SE that ends nothing: dropped, and data goes on.
+                // Else not a command of any RFC, or SE that ends nothing: dropped, and data goes on.
             }
         }
-        Step::Again
+        None
     }
 
     /// IAC IAC: one data byte 255.
-    fn escaped<'i>(&mut self, byte: &'i [u8]) -> Step<'i> {
+    fn escaped<'i>(&mut self, byte: &'i [u8]) -> Option<TelnetEvent<'i>> {
         self.after_cr = false;
         if self.is_character_mode() {
-            return Step::Tell(TelnetEvent::Text(byte));
+            return Some(TelnetEvent::Text(byte));
         }
         if !self.skipping && self.held.line().len() == MAX_LINE {
             self.refuse_line();
-            return Step::Tell(TelnetEvent::LineTooLong);
+            return Some(TelnetEvent::LineTooLong);
         }
         self.hold_line(byte);
-        Step::Again
+        None
     }
 
-    fn negotiate<'i>(&mut self, verb: Verb, code: u8, out: &mut Vec<u8>) -> Step<'i> {
+    #[inline]
+    fn negotiate<'i>(
+        &mut self,
+        verb: Verb,
+        code: u8,
+        out: &mut Vec<u8>,
+    ) -> Option<TelnetEvent<'i>> {
         self.state = State::DATA;
         let Some((option, wish)) = self.negotiation.hear(verb, code, out) else {
-            return Step::Again;
+            return None;
         };
         if self.is_character_mode() {
             self.skipping = false; // what follows are keys, not the rest of a refused line
         }
-        Step::Tell(match wish {
+        Some(match wish {
             Wish::On => TelnetEvent::OptionOn(verb.side, option),
             Wish::Off => TelnetEvent::OptionOff(verb.side, option),
         })
@@ -407,7 +424,7 @@ impl Telnet {
         option: u8,
         len: u16,
         input: &mut &'i [u8],
-    ) -> Result<Step<'i>, TelnetError> {
+    ) -> Result<Option<TelnetEvent<'i>>, TelnetError> {
         let all = *input;
         let (run, rest) = all.split_at(memchr(IAC, all).unwrap_or(all.len()));
         let after = Self::longer(option, len, run.len())?;
@@ -423,7 +440,7 @@ impl Telnet {
             *input = rest;
             self.state = State::SubIac { option, len: after };
         }
-        Ok(Step::Again)
+        Ok(None)
     }
 
     fn parameters_iac<'i>(
@@ -432,14 +449,14 @@ impl Telnet {
         len: u16,
         byte: u8,
         input: &mut &'i [u8],
-    ) -> Result<Step<'i>, TelnetError> {
+    ) -> Result<Option<TelnetEvent<'i>>, TelnetError> {
         match byte {
             IAC => {
                 let len = Self::longer(option, len, 1)?;
                 self.hold_parameters(option, &[IAC]);
                 self.state = State::Sub { option, len };
                 *input = &input[1..];
-                Ok(Step::Again)
+                Ok(None)
             }
             SE => {
                 let step = self.subnegotiated(option, self.held.parameters());
@@ -452,7 +469,7 @@ impl Telnet {
             _ => {
                 self.held.clear_parameters();
                 self.state = State::Iac;
-                Ok(Step::Again)
+                Ok(None)
             }
         }
     }
@@ -466,18 +483,18 @@ impl Telnet {
     }
 
     /// A whole subnegotiation. One about an option that is not on, or not in its form, is ignored (RFC 855).
-    fn subnegotiated<'i>(&self, option: u8, parameters: &[u8]) -> Step<'i> {
+    fn subnegotiated<'i>(&self, option: u8, parameters: &[u8]) -> Option<TelnetEvent<'i>> {
         match (TelnetOption::from_code(option), parameters) {
             // RFC 1073 section 2: width and height, each with the high byte first.
             (Some(TelnetOption::WindowSize), &[w1, w0, h1, h0])
                 if self.is_on(Side::Remote, TelnetOption::WindowSize) =>
             {
-                Step::Tell(TelnetEvent::WindowSize {
+                Some(TelnetEvent::WindowSize {
                     columns: u16::from_be_bytes([w1, w0]),
                     rows: u16::from_be_bytes([h1, h0]),
                 })
             }
-            _ => Step::Again,
+            _ => None,
         }
     }
 
