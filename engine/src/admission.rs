@@ -1,7 +1,7 @@
 //! Admission: how many connections may be open in all, per listener and per source address.
 //!
-//! Owns the counts that all shards share, and nothing else is shared this way: a few relaxed atomics, touched once when
-//! a connection is accepted and once when it is closed. Invariants: a count never passes its cap by what was
+//! Owns the counts that all shards share, and nothing else is shared this way: a few atomics, touched once when a
+//! connection is accepted and once when it is closed. Invariants: a count never passes its cap by what was
 //! admitted, and every [`Admit`] is given back once. While several shards stand at a cap at the same moment, one may be
 //! refused for another's attempt that is just being undone: refusals may come early by as many as
 //! attempts are under way, never late.
@@ -11,7 +11,8 @@ use std::hash::{DefaultHasher, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crate::stats::RefusalCause;
 
@@ -46,9 +47,10 @@ const TABLE_BITS: RangeInclusive<u32> = 8..=24;
 ///
 /// A source counts in two cells, one of each row, and the lower one decides (a count-min sketch). So a cell shared with
 /// another source refuses nobody; both must be shared, with sources that hold many. The estimate is never
-/// below the truth. With `n` connections admitted it passes the truth by `k * n / 2^table_bits` for at most one source
-/// in `k^2`. And if `s` other sources stand at their cap, they refuse one innocent source in `(2^table_bits / s)^2`:
-/// a million connections from 1,024 sources at a cap of 1,024, in a table of 16 bits, one in 4,096.
+/// below the truth. With `n` connections admitted it passes the truth by `k * n / 2^table_bits` with a probability of
+/// `1 / k^2` at most. And if `s` other sources stand at their cap, about one innocent source in
+/// `(2^table_bits / s)^2` is refused for them: a million connections from 1,024 sources at a cap of 1,024, in a
+/// table of 16 bits, refuse one in 4,096.
 /// The hash is seeded, so nobody can aim at another's cells.
 #[derive(Debug)]
 pub(crate) struct Admission {
@@ -187,8 +189,15 @@ impl Admission {
         let Some(cells) = self.cells(source) else {
             return true;
         };
-        let before = cells.map(|cell| cell.fetch_add(1, Relaxed));
-        let admitted = before.into_iter().min() < Some(self.config.per_source);
+        // Each attempt counts in both cells before it looks at either, in the one order that `SeqCst` gives all of
+        // these: so the last to count sees everybody in both, and the cap is not passed. (What the second
+        // `fetch_add` of a pair returned would not do: two attempts that pass each other both look like the first.)
+        for cell in cells {
+            cell.fetch_add(1, SeqCst);
+        }
+        let admitted = cells
+            .iter()
+            .any(|cell| cell.load(SeqCst) <= self.config.per_source);
         if !admitted {
             cells.into_iter().for_each(uncount);
         }
@@ -265,4 +274,216 @@ fn try_count(count: &AtomicU32, cap: u32) -> bool {
 fn uncount(count: &AtomicU32) {
     let before = count.fetch_sub(1, Relaxed);
     debug_assert!(before > 0, "more was given back than admitted");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    const THREADS: usize = 8;
+
+    fn peer(address: &str) -> Option<SocketAddr> {
+        Some(SocketAddr::new(address.parse().unwrap(), 4242))
+    }
+
+    fn admission(total: u32, per_source: u32) -> Admission {
+        Admission::new(AdmissionConfig::new(total, per_source), 0x5EED)
+    }
+
+    fn assert_empty(admission: &Admission, listener: &ListenerCount) {
+        assert_eq!((admission.total(), listener.open()), (0, 0));
+        let cells = admission.rows.iter().flatten();
+        assert_eq!(cells.filter(|cell| cell.load(Relaxed) != 0).count(), 0);
+    }
+
+    /// Every thread asks `attempts` times; all that was admitted, before any of it is given back.
+    fn race(
+        admission: &Admission,
+        listener: &ListenerCount,
+        attempts: usize,
+        address: &str,
+    ) -> Vec<Admit> {
+        let attempt = |_| admission.try_admit(listener, peer(address)).ok();
+        thread::scope(|scope| {
+            let work = || (0..attempts).filter_map(attempt).collect::<Vec<_>>();
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap())
+                .collect()
+        })
+    }
+
+    #[test]
+    fn caps_hold_exactly_against_many_threads_and_releases_bring_back_zero() {
+        for (total, listener, source) in [(1000, 0, 0), (100_000, 1000, 0), (100_000, 0, 1000)] {
+            let admission = admission(total, source);
+            let listener = ListenerCount::new(listener);
+            let mut admitted = race(&admission, &listener, 1000, "192.0.2.1");
+            assert!(admitted.len() <= 1000);
+            // The last attempts may have refused each other; alone, nobody is refused early.
+            while let Ok(admit) = admission.try_admit(&listener, peer("192.0.2.1")) {
+                admitted.push(admit);
+            }
+            assert_eq!(admitted.len(), 1000);
+            assert_eq!((admission.total(), listener.open()), (1000, 1000));
+
+            admitted
+                .into_iter()
+                .for_each(|admit| admission.release(&listener, admit));
+            assert_empty(&admission, &listener);
+        }
+    }
+
+    #[test]
+    fn no_cap_is_passed_while_connections_come_and_go() {
+        for (total, listener, source) in [(1, 0, 0), (9, 1, 0), (9, 0, 1), (9, 0, 5)] {
+            let cap = [total, listener, source]
+                .into_iter()
+                .filter(|&cap| cap > 0)
+                .min()
+                .unwrap();
+            let (admission, listener) = (admission(total, source), ListenerCount::new(listener));
+            let open = AtomicU32::new(0);
+            let come_and_go = || {
+                for _ in 0..20_000 {
+                    if let Ok(admit) = admission.try_admit(&listener, peer("2001:db8::1")) {
+                        assert!(open.fetch_add(1, Relaxed) < cap);
+                        open.fetch_sub(1, Relaxed);
+                        admission.release(&listener, admit);
+                    }
+                }
+            };
+            thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(come_and_go))));
+            assert_empty(&admission, &listener);
+        }
+    }
+
+    #[test]
+    fn each_cap_refuses_in_its_own_name_and_leaves_no_trace() {
+        let check = |total, listener, source, refusal| {
+            let (admission, listener) = (admission(total, source), ListenerCount::new(listener));
+            let admit = admission.try_admit(&listener, peer("192.0.2.1")).unwrap();
+            assert_eq!(
+                admission.try_admit(&listener, peer("192.0.2.1")),
+                Err(refusal)
+            );
+            admission.release(&listener, admit);
+            assert_empty(&admission, &listener);
+        };
+        check(1, 9, 9, Refusal::TotalCap);
+        check(9, 1, 9, Refusal::ListenerCap);
+        check(9, 9, 1, Refusal::SourceCap);
+    }
+
+    #[test]
+    fn a_source_is_an_ipv4_address_or_an_ipv6_prefix_of_64_bits() {
+        let same = |a, b| {
+            let (admission, listener) = (admission(100, 1), ListenerCount::new(0));
+            let first = admission.try_admit(&listener, peer(a));
+            assert!(first.is_ok());
+            admission.try_admit(&listener, peer(b)) == Err(Refusal::SourceCap)
+        };
+        assert!(same("192.0.2.1", "192.0.2.1"));
+        assert!(same("192.0.2.1", "::ffff:192.0.2.1"));
+        assert!(same("2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff"));
+        assert!(!same("192.0.2.1", "192.0.2.2"));
+        assert!(!same("::ffff:192.0.2.1", "::ffff:192.0.2.2"));
+        assert!(!same("2001:db8:0:1::1", "2001:db8:0:2::1"));
+    }
+
+    #[test]
+    fn connections_without_a_source_meet_the_other_caps_only() {
+        let (admission, listener) = (admission(3, 1), ListenerCount::new(0));
+        let admitted: Vec<_> = (0..3)
+            .map(|_| admission.try_admit(&listener, None).unwrap())
+            .collect();
+        assert_eq!(admission.try_admit(&listener, None), Err(Refusal::TotalCap));
+        admitted
+            .into_iter()
+            .for_each(|admit| admission.release(&listener, admit));
+        assert_empty(&admission, &listener);
+    }
+
+    /// Sources that share cells with `victim`, by which rows they share.
+    fn sharing(
+        admission: &Admission,
+        victim: Source,
+        rows: [bool; 2],
+    ) -> impl Iterator<Item = SocketAddr> {
+        let cell = |source: Source| admission.cells(source).unwrap().map(std::ptr::from_ref);
+        let target = cell(victim);
+        (0x0A00_0000u32..)
+            .map(|ip| SocketAddr::new(IpAddr::V4(ip.into()), 1))
+            .filter(move |&peer| {
+                let cells = cell(Source::of(peer, admission.seed));
+                [cells[0] == target[0], cells[1] == target[1]] == rows
+            })
+    }
+
+    #[test]
+    fn only_a_collision_in_both_rows_refuses_an_innocent_source() {
+        const CAP: u32 = 4;
+        let config = AdmissionConfig {
+            total: 1000,
+            per_source: CAP,
+            table_bits: 8,
+        };
+        let (admission, listener) = (Admission::new(config, 1), ListenerCount::new(0));
+        let victim = peer("192.0.2.1");
+        let source = Source::of(victim.unwrap(), admission.seed);
+        let mut admitted = Vec::new();
+        let mut fill = |peer| {
+            admitted.extend((0..CAP).map(|_| admission.try_admit(&listener, Some(peer)).unwrap()));
+        };
+
+        sharing(&admission, source, [true, false])
+            .take(3)
+            .for_each(&mut fill);
+        let admit = admission
+            .try_admit(&listener, victim)
+            .expect("the other row knows better");
+        admission.release(&listener, admit);
+
+        sharing(&admission, source, [false, true])
+            .take(1)
+            .for_each(&mut fill);
+        assert_eq!(
+            admission.try_admit(&listener, victim),
+            Err(Refusal::SourceCap)
+        );
+
+        admitted
+            .into_iter()
+            .for_each(|admit| admission.release(&listener, admit));
+        assert_empty(&admission, &listener);
+    }
+
+    #[test]
+    fn a_proxy_names_the_source_later() {
+        let (admission, listener) = (admission(100, 1), ListenerCount::new(0));
+        let mut first = admission.try_admit(&listener, None).unwrap();
+        let mut second = admission.try_admit(&listener, None).unwrap();
+        assert_eq!(admission.rebind(&mut first, peer("192.0.2.1")), Ok(()));
+        assert_eq!(admission.rebind(&mut first, peer("192.0.2.1")), Ok(()));
+        assert_eq!(
+            admission.rebind(&mut second, peer("192.0.2.1")),
+            Err(Refusal::SourceCap)
+        );
+        assert_eq!(admission.rebind(&mut second, peer("192.0.2.2")), Ok(()));
+        admission.release(&listener, first);
+        assert_eq!(admission.rebind(&mut second, peer("192.0.2.1")), Ok(()));
+        admission.release(&listener, second);
+        assert_empty(&admission, &listener);
+    }
+
+    #[test]
+    fn the_table_grows_with_the_cap_and_an_admission_is_four_bytes() {
+        assert_eq!(AdmissionConfig::new(0, 1).table_bits, 8);
+        assert_eq!(AdmissionConfig::new(1 << 20, 1).table_bits, 16);
+        assert_eq!(AdmissionConfig::new(10_000_000, 1).table_bits, 20);
+        assert_eq!(size_of::<Option<Admit>>(), 4);
+    }
 }

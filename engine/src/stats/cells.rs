@@ -1,6 +1,7 @@
 //! The cells a shard counts in: atomics with one writer, updated by a relaxed load and store.
 //!
-//! Owns the update and the reading of single figures. Invariant: only the shard's thread writes; a second writer would lose counts.
+//! Owns the update and the reading of single figures. Invariant: only the shard's thread writes; a second
+//! writer would lose counts. Nothing here orders memory: a figure says nothing about any other.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,7 +1,7 @@
 //! One metric as it is shown: name, help, kind, unit, labels, value.
 //!
 //! Owns the form in which every reader (a metrics endpoint, the console, a test) meets a metric, and nothing of its
-//! meaning: that stands in the table of definitions.
+//! meaning: that stands in the table of definitions. It must not format numbers.
 
 use std::time::Duration;
 

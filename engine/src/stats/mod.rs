@@ -20,10 +20,13 @@ use metric::Definition;
 pub use figures::{Family, Histogram, Label};
 pub use metric::{Kind, Labels, Metric, Unit, Value};
 
-/// Defines the metrics of a shard. An entry reads
-/// `/// Help.` then `field: shape = Kind Unit "name";` where the shape is `value`, `family(Label)`, `histogram` or `since`.
+/// Defines the metrics of a shard. An entry reads `/// Help.` and then `field: shape = Kind Unit "name";`, where
+/// the shape is `value`, `family(Label)`, `histogram` or `since`. Spans of time count nanoseconds in the cells.
 macro_rules! shard_metrics {
-    ($(#[doc = $help:literal] $field:ident: $shape:ident $(($label:ty))? = $kind:ident $unit:ident $name:literal;)*) => {
+    ($(
+        #[doc = $help:literal]
+        $field:ident: $shape:ident $(($label:ty))? = $kind:ident $unit:ident $name:literal;
+    )*) => {
         /// The cells of one shard. Only that shard writes them, anyone reads them.
         #[derive(Debug, Default)]
         #[repr(align(128))] // Two cache lines: the prefetcher fetches them in pairs.
@@ -264,5 +267,181 @@ impl Label for CloseReason {
 
     fn word(self) -> &'static str {
         self.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(micros: u64) -> Time {
+        Time::ZERO + Duration::from_micros(micros)
+    }
+
+    fn engine(shards: &[ShardStats], at: Time) -> EngineStats {
+        let shards = shards.iter().map(|shard| shard.snapshot(at)).collect();
+        EngineStats { at, shards }
+    }
+
+    #[test]
+    fn names_keep_the_conventions_of_openmetrics() {
+        let mut names = BTreeSet::new();
+        for Definition {
+            name,
+            help,
+            kind,
+            unit,
+            ..
+        } in DEFINITIONS
+        {
+            assert!(names.insert(name), "{name} is defined twice");
+            assert!(name.starts_with("megamux_"), "{name}");
+            assert!(
+                name.bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                "{name}"
+            );
+            let family = name.strip_suffix("_total");
+            assert_eq!(family.is_some(), *kind == Kind::Counter, "{name}");
+            let family = family.unwrap_or(name);
+            assert_eq!(family.ends_with("_bytes"), *unit == Unit::Bytes, "{name}");
+            assert_eq!(
+                family.ends_with("_seconds"),
+                *unit == Unit::Seconds,
+                "{name}"
+            );
+            assert!(
+                help.ends_with('.') && !help.starts_with(' '),
+                "{name}: {help:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_sample_is_listed_once_and_metric_by_metric() {
+        let stats = engine(&[ShardStats::default(), ShardStats::default()], Time::ZERO);
+        let metrics: Vec<_> = stats.metrics().collect();
+
+        let samples: BTreeSet<_> = metrics
+            .iter()
+            .map(|m| (m.name, m.labels.shard, m.labels.own))
+            .collect();
+        assert_eq!(samples.len(), metrics.len());
+        let labelled = [
+            ConnState::ALL.len(),
+            RefusalCause::ALL.len(),
+            CloseReason::ALL.len(),
+        ];
+        let per_shard = DEFINITIONS.len() - labelled.len() + labelled.iter().sum::<usize>();
+        assert_eq!(metrics.len(), 2 * per_shard);
+        assert_eq!(stats.total().metrics().count(), per_shard);
+
+        let mut names: Vec<_> = metrics.iter().map(Metric::family).collect();
+        names.dedup();
+        assert_eq!(names.len(), DEFINITIONS.len());
+    }
+
+    #[test]
+    fn what_a_shard_counts_is_what_the_metrics_say() {
+        let shards = [ShardStats::default(), ShardStats::default()];
+        shards[0].bytes_in.add(10);
+        shards[1].bytes_in.add(32);
+        shards[1].closes.of(CloseReason::IdleTimeout).add(1);
+        shards[1].connections.of(ConnState::Opening).add(2);
+        shards[1]
+            .connections
+            .shift(ConnState::Opening, ConnState::Parked);
+        let stats = engine(&shards, Time::ZERO);
+
+        let check = |name, shard, own, count| {
+            let labels = Labels {
+                shard: Some(shard),
+                own,
+            };
+            let found = stats
+                .metrics()
+                .find(|m| m.name == name && m.labels == labels)
+                .unwrap();
+            assert_eq!(found.value, Value::Count(count), "{name} {labels:?}");
+        };
+        check("megamux_received_bytes_total", 0, None, 10);
+        check("megamux_received_bytes_total", 1, None, 32);
+        check(
+            "megamux_closes_total",
+            1,
+            Some(("reason", "idle_timeout")),
+            1,
+        );
+        check("megamux_closes_total", 1, Some(("reason", "kicked")), 0);
+        check("megamux_connections", 1, Some(("state", "opening")), 1);
+        check("megamux_connections", 1, Some(("state", "parked")), 1);
+
+        let total = stats.total();
+        assert_eq!(
+            (total.bytes_in, total.closes.of(CloseReason::IdleTimeout)),
+            (42, 1)
+        );
+        assert_eq!(total.connections.total(), 2);
+        assert!(
+            total
+                .connections
+                .iter()
+                .any(|entry| entry == (ConnState::Parked, 1))
+        );
+    }
+
+    #[test]
+    fn ticks_are_counted_by_how_long_they_took() {
+        let shard = ShardStats::default();
+        for nanos in [0, 256, 257, 512, 513, 1 << 30, (1 << 30) + 1, u64::MAX / 2] {
+            shard.begin_tick(Time::ZERO);
+            shard.end_tick(Time::ZERO, Time::from_nanos(nanos));
+        }
+        let ticks = shard.snapshot(Time::ZERO).ticks;
+        let filled: Vec<_> = ticks.buckets().filter(|&(_, count)| count > 0).collect();
+        let bound = |nanos| Some(Duration::from_nanos(nanos));
+        assert_eq!(
+            filled,
+            [
+                (bound(256), 2),
+                (bound(512), 2),
+                (bound(1024), 1),
+                (bound(1 << 30), 1),
+                (None, 2)
+            ]
+        );
+        assert_eq!(ticks.count(), 8);
+        assert!(ticks.sum() > Duration::from_nanos(u64::MAX / 2));
+    }
+
+    #[test]
+    fn a_stalled_tick_shows_and_a_waiting_shard_does_not() {
+        let shard = ShardStats::default();
+        let running = |now| shard.snapshot(now).tick_running_ns;
+        assert_eq!(running(at(5)), 0);
+        shard.begin_tick(at(10));
+        assert_eq!(running(at(4_000_010)), 4_000_000_000);
+        shard.end_tick(at(10), at(4_000_020));
+        assert_eq!(running(at(9_000_000)), 0);
+    }
+
+    #[test]
+    fn every_label_stands_at_its_place() {
+        fn check<L: Label>() {
+            let words: BTreeSet<_> = L::ALL.iter().map(|label| label.word()).collect();
+            assert_eq!(words.len(), L::ALL.len());
+            assert!(
+                L::ALL
+                    .iter()
+                    .enumerate()
+                    .all(|(place, label)| label.place() == place)
+            );
+        }
+        check::<ConnState>();
+        check::<RefusalCause>();
+        check::<CloseReason>();
     }
 }
