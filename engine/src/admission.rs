@@ -33,12 +33,15 @@ impl AdmissionConfig {
         let cells = (total / 16).max(1).next_power_of_two();
         let table_bits = cells.ilog2().clamp(*TABLE_BITS.start(), *TABLE_BITS.end());
         AdmissionConfig {
-            total,
+            total: total.min(MOST_TOTAL),
             per_source,
             table_bits,
         }
     }
 }
+
+/// More than descriptors can be had, and room above it for attempts that are counted until they are undone.
+const MOST_TOTAL: u32 = 1 << 31;
 
 /// Tables beyond these bounds are mistakes: below, too many sources share a cell; above, a row takes more than 64 MiB.
 const TABLE_BITS: RangeInclusive<u32> = 8..=24;
@@ -107,11 +110,7 @@ impl Admission {
             TABLE_BITS.contains(&config.table_bits),
             "table_bits outside {TABLE_BITS:?}"
         );
-        // Leaves room for the attempts that stand above the cap until they are undone.
-        assert!(
-            config.total <= 1 << 31,
-            "more connections than there are descriptors"
-        );
+        assert!(config.total <= MOST_TOTAL, "total above {MOST_TOTAL}");
         let cells = if config.per_source == 0 {
             0
         } else {
@@ -484,6 +483,7 @@ mod tests {
         assert_eq!(AdmissionConfig::new(0, 1).table_bits, 8);
         assert_eq!(AdmissionConfig::new(1 << 20, 1).table_bits, 16);
         assert_eq!(AdmissionConfig::new(10_000_000, 1).table_bits, 20);
+        assert_eq!(AdmissionConfig::new(u32::MAX, 1).table_bits, 24);
         assert_eq!(size_of::<Option<Admit>>(), 4);
     }
 }
