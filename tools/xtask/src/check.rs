@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 
-use crate::report::{Done, Report};
+use crate::report::{Done, Report, colours};
 use crate::shell::{self, cargo};
 use crate::tidy;
 
@@ -18,11 +18,18 @@ pub fn run() -> Result<()> {
 }
 
 fn formatting() -> Result<()> {
-    shell::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    // rustfmt colours by TERM, also into a file.
+    let style = [
+        "--check",
+        "--",
+        "--color",
+        if colours() { "always" } else { "never" },
+    ];
+    shell::run(cargo(&["fmt", "--all"]).args(style))?;
     // Packages with manifests of their own are no members, so --all does not reach them.
     for manifest in ["fuzz/Cargo.toml", "benches/compare/Cargo.toml"] {
         if shell::root().join(manifest).is_file() {
-            shell::run(&mut cargo(&["fmt", "--manifest-path", manifest, "--check"]))?;
+            shell::run(cargo(&["fmt", "--manifest-path", manifest]).args(style))?;
         }
     }
     Ok(())
