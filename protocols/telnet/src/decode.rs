@@ -131,8 +131,8 @@ impl Telnet {
     /// of the input in front in the same way.
     ///
     /// Over a connection `out` grows by at most the number of bytes read: an answer is three bytes long and takes a message
-    /// of three bytes. A request to turn an option on that is refused is answered each time it is repeated; a message that asks for what is
-    /// already so is not answered (RFC 1143 section 7).
+    /// of three bytes. A request to turn an option on that is refused is answered each time it is repeated; a message that
+    /// asks for what is already so is not answered (RFC 1143 section 7).
     ///
     /// # Errors
     ///
@@ -407,9 +407,7 @@ impl Telnet {
         out: &mut Vec<u8>,
     ) -> Option<TelnetEvent<'i>> {
         self.state = State::DATA;
-        let Some((option, wish)) = self.negotiation.hear(verb, code, out) else {
-            return None;
-        };
+        let (option, wish) = self.negotiation.hear(verb, code, out)?;
         if self.is_character_mode() {
             self.skipping = false; // what follows are keys, not the rest of a refused line
         }
