@@ -17,10 +17,11 @@ mod servers;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -106,47 +107,43 @@ struct Run {
 struct Serve {
     name: Server,
 
-    /// Listen on this address
-    #[arg(
-        long,
-        value_name = "ADDR",
-        required_unless_present = "unix",
-        conflicts_with = "unix"
-    )]
-    bind: Option<SocketAddr>,
-
-    /// Listen on a Unix socket at this path
-    #[arg(long, value_name = "PATH")]
-    unix: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
 
     /// Bytes of each connection's own buffer, for servers that give it one
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 10)]
     buffer: usize,
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Place {
+    /// Listen on this address
+    #[arg(long, value_name = "ADDR")]
+    bind: Option<SocketAddr>,
+
+    /// Listen on a Unix socket at this path
+    #[arg(long, value_name = "PATH")]
+    unix: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
         Command::Run(options) => measure(&options),
-        Command::Server(Serve {
-            name,
-            bind: Some(address),
-            buffer,
-            ..
-        }) => name
-            .run(&Endpoint::Tcp(address), buffer)
-            .context(name.name()),
-        Command::Server(Serve {
-            name,
-            unix: Some(path),
-            buffer,
-            ..
-        }) => name.run(&Endpoint::Unix(path), buffer).context(name.name()),
-        Command::Server(_) => bail!("a server needs --bind or --unix"),
-        Command::Show { file } => {
-            Report::load(&file)?.print();
-            Ok(())
+        Command::Server(serve) => serve.run(),
+        Command::Show { file } => show(&file),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("megamux-compare: {error:#}");
+            ExitCode::FAILURE
         }
     }
+}
+
+fn show(file: &Path) -> Result<()> {
+    Ok(Report::load(file)?.draw(&mut std::io::stdout())?)
 }
 
 fn measure(options: &Run) -> Result<()> {
@@ -158,8 +155,10 @@ fn measure(options: &Run) -> Result<()> {
         options.slices != Some(0),
         "a median needs at least one slice"
     );
-    process::pin(options.load_cpu)
-        .with_context(|| format!("cannot pin to core {}", options.load_cpu))?;
+    // The servers' core only to see that it is there.
+    for cpu in [options.server_cpu, options.load_cpu] {
+        process::pin(cpu).with_context(|| format!("cannot pin to core {cpu}"))?;
+    }
     raise_open_files()?;
     let mut plan = options.plan();
     let mut report = Report {
@@ -170,7 +169,8 @@ fn measure(options: &Run) -> Result<()> {
         loads: Vec::new(),
         idle: None,
     };
-    report.print_machine();
+    let mut out = std::io::stdout();
+    report.machine.draw(&mut out)?;
     let scenarios = if options.scenario.is_empty() {
         &Scenario::ALL[..]
     } else {
@@ -178,10 +178,13 @@ fn measure(options: &Run) -> Result<()> {
     };
     for &scenario in scenarios {
         if scenario == Scenario::Idle {
-            report.idle.insert(plan.idle()?).print(&report.transport);
+            report
+                .idle
+                .insert(plan.idle()?)
+                .draw(&mut out, &report.transport)?;
         } else {
             let table = plan.load(scenario)?;
-            table.print(&report.transport, report.slice_ms, report.seed);
+            table.draw(&mut out, &report.transport, report.slice_ms, report.seed)?;
             report.loads.push(table);
         }
         // After every scenario, so that a failure later loses nothing.
@@ -190,6 +193,27 @@ fn measure(options: &Run) -> Result<()> {
         }
     }
     Ok(())
+}
+
+impl Serve {
+    fn run(self) -> Result<()> {
+        let endpoint = match self.place {
+            Place {
+                bind: Some(address),
+                ..
+            } => Endpoint::Tcp(address),
+            Place {
+                unix: Some(path), ..
+            } => Endpoint::Unix(path),
+            Place {
+                bind: None,
+                unix: None,
+            } => unreachable!("the parser requires one of the group"),
+        };
+        self.name
+            .run(&endpoint, self.buffer)
+            .context(self.name.name())
+    }
 }
 
 impl Run {

@@ -3,6 +3,7 @@
 //! Invariant: the JSON holds every sample, and tables are drawn from it alone, so `show` draws a kept report as `run` did.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -11,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::memory::Footprint;
 use crate::method::{Estimate, median, paired_ratio};
 use crate::scenario::{Scenario, Shape};
+
+/// A share of wall time spent on the CPU. Waiting and switching between slices leave a saturated side this much.
+const SATURATED: f64 = 0.8;
 
 /// What a server is in the comparison. The best peer is never a floor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,69 +90,82 @@ impl Report {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    pub fn print(&self) {
-        self.print_machine();
+    pub fn draw(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.machine.draw(out)?;
         for load in &self.loads {
-            load.print(&self.transport, self.slice_ms, self.seed);
+            load.draw(out, &self.transport, self.slice_ms, self.seed)?;
         }
-        if let Some(idle) = &self.idle {
-            idle.print(&self.transport);
+        match &self.idle {
+            Some(idle) => idle.draw(out, &self.transport),
+            None => Ok(()),
         }
     }
+}
 
-    pub fn print_machine(&self) {
-        let Machine {
+impl Machine {
+    pub fn draw(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Self {
             kernel,
             cpu,
             cpus,
             server_cpu,
             load_cpu,
-        } = &self.machine;
-        println!(
+        } = self;
+        writeln!(
+            out,
             "Linux {kernel}, {cpus} x {cpu}; servers on core {server_cpu}, load on core {load_cpu}"
-        );
-    }
-}
-
-impl Row {
-    fn cpu_per_unit(&self) -> Vec<f64> {
-        self.samples
-            .iter()
-            .map(|sample| sample.server_cpu_ns as f64 / sample.units as f64)
-            .collect()
-    }
-
-    fn median_of(&self, value: impl Fn(&Sample) -> f64) -> f64 {
-        median(&mut self.samples.iter().map(value).collect::<Vec<_>>())
+        )
     }
 }
 
 impl LoadReport {
-    pub fn print(&self, transport: &str, slice_ms: u64, seed: u64) {
+    pub fn draw(
+        &self,
+        out: &mut dyn Write,
+        transport: &str,
+        slice_ms: u64,
+        seed: u64,
+    ) -> io::Result<()> {
         let Shape {
             connections,
             depth,
             message,
             ..
         } = self.shape;
+        let name = self.scenario.name();
         let baseline = self.rows[0].cpu_per_unit();
-        let estimates: Vec<Estimate> = self
-            .rows
-            .iter()
-            .map(|row| paired_ratio(&row.cpu_per_unit(), &baseline, seed))
-            .collect();
+        let ratio = |row: &Row| paired_ratio(&row.cpu_per_unit(), &baseline, seed);
+        let estimates: Vec<Estimate> = self.rows.iter().map(ratio).collect();
         let resolution = estimates[1].distance_from_one();
-        println!();
-        println!(
-            "{} over {transport}: {connections} connections, depth {depth}, {message} B; {} slices of {slice_ms} ms; \
-             resolves {:.1}%",
-            self.scenario.name(),
+        writeln!(out)?;
+        writeln!(
+            out,
+            "{name} over {transport}: {connections} connections, depth {depth}, {message} B"
+        )?;
+        writeln!(
+            out,
+            "  {} slices of {slice_ms} ms; differences up to {:.1}% are not resolved",
             baseline.len(),
             resolution * 100.0
-        );
+        )?;
+        self.draw_head(out)?;
+        for (index, (row, estimate)) in self.rows.iter().zip(&estimates).enumerate() {
+            row.draw(out, verdict(index, estimate, resolution), estimate, message)?;
+        }
+        if self.rows[0].server_busy().max(self.rows[0].load_busy()) < SATURATED {
+            writeln!(
+                out,
+                "  neither side was saturated: is there other work on these cores?"
+            )?;
+        }
+        Ok(())
+    }
+
+    fn draw_head(&self, out: &mut dyn Write) -> io::Result<()> {
         let unit = self.scenario.unit();
-        println!(
-            "  {:<16} {:<8} {:>9} {:>7} {:>16}  {:<12} {:>10} {:>8} {:>9} {:>10}",
+        writeln!(
+            out,
+            "  {:<16} {:<8} {:>9} {:>7} {:>16}  {:<12} {:>10} {:>8} {:>6} {:>10}",
             "server",
             "kind",
             format!("ns/{unit}"),
@@ -159,64 +176,93 @@ impl LoadReport {
             "MB/cpu-s",
             "busy",
             "load busy"
-        );
-        for (index, (row, estimate)) in self.rows.iter().zip(&estimates).enumerate() {
-            row.print(index, estimate, resolution, message);
-        }
+        )
+    }
+}
+
+fn verdict(row: usize, estimate: &Estimate, resolution: f64) -> &'static str {
+    match row {
+        0 => "baseline",
+        1 => "A/A",
+        _ if (estimate.median - 1.0).abs() <= resolution => "not resolved",
+        _ if estimate.median < 1.0 => "cheaper",
+        _ => "dearer",
     }
 }
 
 impl Row {
-    fn print(&self, index: usize, estimate: &Estimate, resolution: f64, message: usize) {
+    fn draw(
+        &self,
+        out: &mut dyn Write,
+        verdict: &str,
+        estimate: &Estimate,
+        message: usize,
+    ) -> io::Result<()> {
         let ns = median(&mut self.cpu_per_unit());
-        let verdict = match index {
-            0 => "baseline",
-            1 => "A/A",
-            _ if (estimate.median - 1.0).abs() <= resolution => "not resolved",
-            _ if estimate.median < 1.0 => "cheaper",
-            _ => "dearer",
-        };
-        let share = |cpu_ns: u64, sample: &Sample| 100.0 * cpu_ns as f64 / sample.elapsed_ns as f64;
-        println!(
-            "  {:<16} {:<8} {ns:>9.0} {:>7.3} {:>16}  {verdict:<12} {:>10.0} {:>8.0} {:>8.0}% {:>9.0}%",
+        writeln!(
+            out,
+            "  {:<16} {:<8} {ns:>9.0} {:>7.3} {:>16}  {verdict:<12} {:>10.0} {:>8.0} {:>5.0}% {:>9.0}%",
             self.name,
             self.kind.name(),
             estimate.median,
             format!("[{:.3}, {:.3}]", estimate.low, estimate.high),
             self.median_of(|sample| sample.units as f64 * 1e9 / sample.elapsed_ns as f64),
             message as f64 / ns * 1e3,
-            self.median_of(|sample| share(sample.server_cpu_ns, sample)),
-            self.median_of(|sample| share(sample.load_cpu_ns, sample)),
-        );
+            self.server_busy() * 100.0,
+            self.load_busy() * 100.0,
+        )
+    }
+
+    fn cpu_per_unit(&self) -> Vec<f64> {
+        self.samples
+            .iter()
+            .map(|sample| sample.server_cpu_ns as f64 / sample.units as f64)
+            .collect()
+    }
+
+    fn server_busy(&self) -> f64 {
+        self.median_of(|sample| sample.server_cpu_ns as f64 / sample.elapsed_ns as f64)
+    }
+
+    fn load_busy(&self) -> f64 {
+        self.median_of(|sample| sample.load_cpu_ns as f64 / sample.elapsed_ns as f64)
+    }
+
+    fn median_of(&self, value: impl Fn(&Sample) -> f64) -> f64 {
+        median(&mut self.samples.iter().map(value).collect::<Vec<_>>())
     }
 }
 
 impl IdleReport {
-    pub fn print(&self, transport: &str) {
-        println!();
-        println!(
-            "idle over {transport}: bytes per connection, slope from {} to {}",
-            self.counts[0], self.counts[1]
-        );
-        println!(
+    pub fn draw(&self, out: &mut dyn Write, transport: &str) -> io::Result<()> {
+        let [low, high] = self.counts;
+        writeln!(out)?;
+        writeln!(
+            out,
+            "idle over {transport}: bytes per connection, slope from {low} to {high}"
+        )?;
+        writeln!(
+            out,
             "  {:<16} {:<8} {:>8} {:>8} {:>8} {:>8}",
             "server", "kind", "kernel", "rss", "pss", "sum"
-        );
-        for footprint in &self.footprints {
-            let Footprint {
-                name,
-                kind,
-                kernel,
-                rss,
-                pss,
-                ..
-            } = footprint;
-            println!(
-                "  {name:<16} {:<8} {kernel:>8.0} {rss:>8.0} {pss:>8.0} {:>8.0}",
-                kind.name(),
-                kernel + rss
-            );
+        )?;
+        for Footprint {
+            name,
+            kind,
+            kernel,
+            rss,
+            pss,
+            ..
+        } in &self.footprints
+        {
+            let sum = kernel + rss;
+            let kind = kind.name();
+            writeln!(
+                out,
+                "  {name:<16} {kind:<8} {kernel:>8.0} {rss:>8.0} {pss:>8.0} {sum:>8.0}"
+            )?;
         }
+        Ok(())
     }
 }
 
