@@ -170,6 +170,21 @@ impl Admission {
         Ok(())
     }
 
+    /// Counts the connection for another listener; if that one is full it counts for neither.
+    pub(crate) fn move_to(
+        &self,
+        from: &ListenerCount,
+        to: &ListenerCount,
+        admit: Admit,
+    ) -> Result<Admit, Refusal> {
+        if !try_count(&to.open, to.cap) {
+            self.release(from, admit);
+            return Err(Refusal::ListenerCap);
+        }
+        uncount(&from.open);
+        Ok(admit)
+    }
+
     /// Gives back what [`Admission::try_admit`] counted, for the same listener.
     pub(crate) fn release(&self, listener: &ListenerCount, admit: Admit) {
         self.uncount_source(admit.source);

@@ -85,6 +85,31 @@ impl CloseReason {
     }
 }
 
+impl CloseReason {
+    /// Whether the peer may still be sending: its bytes are read away, so that they draw no RST that
+    /// would destroy the last of ours.
+    pub(crate) const fn lingers(self) -> bool {
+        matches!(
+            self,
+            CloseReason::ProtocolError
+                | CloseReason::FrameTooLarge
+                | CloseReason::FilterError
+                | CloseReason::Requested
+        )
+    }
+
+    /// Whether what is unsent is worth nothing any more: RST instead of FIN.
+    pub(crate) const fn resets(self) -> bool {
+        matches!(
+            self,
+            CloseReason::SlowConsumer
+                | CloseReason::BudgetVictim
+                | CloseReason::WriteStall
+                | CloseReason::Stopped
+        )
+    }
+}
+
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -247,6 +247,12 @@ impl SendQueue {
     }
 }
 
+impl Default for SendQueue {
+    fn default() -> SendQueue {
+        SendQueue::new()
+    }
+}
+
 impl Piece {
     #[inline]
     fn range(&self) -> (*const u8, usize) {

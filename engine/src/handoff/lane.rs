@@ -146,7 +146,7 @@ impl<T: Send> Producer<T> {
     }
 
     #[inline]
-    fn in_use(&self) -> usize {
+    pub(crate) fn in_use(&self) -> usize {
         self.tail.wrapping_sub(self.released)
     }
 

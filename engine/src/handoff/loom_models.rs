@@ -37,6 +37,19 @@ impl Wake for Bed {
     }
 }
 
+/// A line that every thread touches between its steps. Loom remembers one last access per atomic, so
+/// a load directly before a read-modify-write (as in `mark`) hides from it that another thread's
+/// earlier load races with the latter; this makes it try the steps in every order.
+/// Relaxed, so it orders nothing by itself.
+#[derive(Default)]
+struct Steps(AtomicUsize);
+
+impl Steps {
+    fn step(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
@@ -131,23 +144,26 @@ mod ready_bits {
     fn no_bit_is_lost(lanes: &'static [usize]) {
         explore(3, move || {
             let set = Arc::new(ReadySet::new(65));
-            let posted: Arc<[AtomicUsize; 2]> = Arc::new(Default::default());
+            let posted: Arc<([AtomicUsize; 2], Steps)> = Arc::new(Default::default());
             let ringers: Vec<_> = (0..lanes.len())
                 .map(|ringer| {
                     let (set, posted) = (Arc::clone(&set), Arc::clone(&posted));
                     thread::spawn(move || {
                         for value in 1..=2 {
-                            posted[ringer].store(value, Ordering::Relaxed);
+                            posted.1.step();
+                            posted.0[ringer].store(value, Ordering::Relaxed);
                             set.mark(lanes[ringer]);
+                            posted.1.step();
                         }
                     })
                 })
                 .collect();
             let mut seen = [0; 2];
             let mut look = || {
+                posted.1.step();
                 for lane in set.drain() {
                     let ringer = lanes.iter().position(|&of| of == lane).unwrap();
-                    seen[ringer] = posted[ringer].load(Ordering::Relaxed);
+                    seen[ringer] = posted.0[ringer].load(Ordering::Relaxed);
                 }
             };
             look();

@@ -170,6 +170,8 @@ pub struct EngineStats {
     pub at: Time,
     /// One per shard, by its index.
     pub shards: Vec<ShardSnapshot>,
+    /// Panics of services, each followed by a restart.
+    pub service_panics: u64,
 }
 
 impl EngineStats {
@@ -254,6 +256,8 @@ labels! {
         Filter = "filter",
         /// The handler.
         Handler = "handler",
+        /// Its service is too far behind.
+        ServiceBehind = "service_behind",
     }
 }
 

@@ -1,0 +1,258 @@
+//! New connections: accept, count against the caps, learn the peer, open to the handler.
+//!
+//! Invariant: every accepted socket is either opened or closed at once and counted as refused. A full table never
+//! leaves the backlog hanging: the kernel closes one connection per attempt, so accepting is armed again, a bounded number
+//! of times per tick.
+
+use crate::close_reason::CloseReason;
+use crate::config::EndpointOptions;
+use crate::conn::{FilterState, State, flag};
+use crate::driver::{Completion, Driver, Payload};
+use crate::id::{EndpointId, Origin};
+use crate::limits;
+use crate::net::Addr;
+use crate::shard::{Drain, Shard};
+use crate::stats::RefusalCause;
+use crate::token::{Kind, Token};
+
+/// One listening socket of this shard.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// The driver's number for it.
+    pub(crate) number: u32,
+    pub(crate) endpoint: EndpointId,
+    /// Unix sockets have no peer address to fetch.
+    pub(crate) is_unix: bool,
+    /// Accepting is under way.
+    pub(crate) armed: bool,
+    /// It is being removed.
+    pub(crate) closing: bool,
+    /// Attempts after a full table, in this tick.
+    retries: u32,
+}
+
+impl Listener {
+    pub(crate) fn new(number: u32, endpoint: EndpointId, addr: &Addr) -> Listener {
+        let is_unix = matches!(addr, Addr::Unix(_));
+        Listener { number, endpoint, is_unix, armed: false, closing: false, retries: 0 }
+    }
+}
+
+impl<D: Driver> Shard<D> {
+    /// Arms accepting on a listener.
+    pub(crate) fn arm_accept(&mut self, index: u32) {
+        let Some(listener) = self.listeners.get_mut(index as usize) else { return };
+        if !listener.armed && !listener.closing {
+            listener.armed = true;
+            self.driver.accept(listener.number, Token::new(Kind::Accept, 0, index));
+        }
+    }
+
+    /// A completion of a listener's multishot accept.
+    pub(crate) fn accepted(&mut self, index: u32, completion: Completion) {
+        let Some(listener) = self.listeners.get_mut(index as usize) else { return };
+        listener.armed = completion.more;
+        let (endpoint, is_unix, closing) = (listener.endpoint, listener.is_unix, listener.closing);
+        if completion.result >= 0 {
+            listener.retries = 0;
+            let slot = completion.result as u32;
+            self.core.stats.accepts.add(1);
+            self.admit_slot(slot, endpoint, None);
+            match closing || self.drain != Drain::No {
+                true => self.discard(slot),
+                false if is_unix => self.admit(slot),
+                false => {
+                    let conn = self.core.conn(slot);
+                    conn.set(flag::CONTROL);
+                    let token = conn.token(Kind::Peer, slot);
+                    self.driver.peer(slot, token);
+                }
+            }
+        } else {
+            self.accept_failed(index, -completion.result);
+        }
+        if !completion.more {
+            self.rearm_accept(index);
+        }
+    }
+
+    fn accept_failed(&mut self, index: u32, errno: i32) {
+        match errno {
+            libc::ENFILE | libc::EMFILE | libc::ENOMEM | libc::ENOBUFS => {
+                self.core.stats.refusals.of(RefusalCause::TableFull).add(1);
+            }
+            // The peer gave up while it waited, or the listener is being removed.
+            libc::ECONNABORTED | libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+            _ => tracing::warn!(listener = index, errno, "accept failed"),
+        }
+    }
+
+    fn rearm_accept(&mut self, index: u32) {
+        let Some(listener) = self.listeners.get_mut(index as usize) else { return };
+        if listener.closing {
+            let listener = self.listeners.remove(index as usize);
+            self.driver.close_listener(listener.number);
+        } else if listener.retries < limits::ACCEPT_RETRIES {
+            listener.retries += 1;
+            self.arm_accept(index);
+        } else {
+            // The next tick goes on; it must come soon, but not spin.
+            self.postpone_accept(index);
+        }
+    }
+
+    /// Stops accepting; the socket is closed when its accept has ended.
+    pub(crate) fn close_listener(&mut self, index: u32) {
+        let Some(listener) = self.listeners.get_mut(index as usize) else { return };
+        if std::mem::replace(&mut listener.closing, true) {
+            return;
+        }
+        if listener.armed {
+            let target = Token::new(Kind::Accept, 0, index);
+            self.driver.cancel(target, Token::new(Kind::Driver, 0, index));
+        } else {
+            let listener = self.listeners.remove(index as usize);
+            self.driver.close_listener(listener.number);
+        }
+    }
+
+    pub(crate) fn retry_accept(&mut self, index: u32) {
+        if let Some(listener) = self.listeners.get_mut(index as usize) {
+            listener.retries = 0;
+            self.arm_accept(index);
+        }
+    }
+
+    /// Gives a fresh socket its slot in the table.
+    pub(crate) fn admit_slot(&mut self, slot: u32, endpoint: EndpointId, origin: Option<Origin>) {
+        self.grow(slot);
+        self.core.live += 1;
+        let now_ms = self.core.now_ms();
+        self.core.turn(slot, |conn| {
+            assert_eq!(conn.state, State::Vacant, "the kernel gave out a slot that is in use");
+            conn.renew(State::Opening, endpoint);
+            conn.opened_ms = now_ms;
+            // As if it had been silent for long: its first message does not count as a second one.
+            conn.last_in_ms = now_ms.wrapping_sub(limits::PARK_AFTER.as_millis() as u32);
+            conn.last_out_ms = now_ms;
+            if origin.is_some() {
+                conn.extra().origin = origin;
+            }
+        });
+    }
+
+    pub(crate) fn peer_fetched(&mut self, slot: u32, completion: Completion) {
+        let peer = match completion.payload {
+            Payload::Peer(index) => self.driver.take_peer(index),
+            _ => None,
+        };
+        let conn = self.core.conn(slot);
+        conn.clear(flag::CONTROL);
+        conn.set_peer(peer);
+        match conn.state == State::Opening && conn.why.is_none() {
+            true => self.admit(slot),
+            false => self.core.mark(slot),
+        }
+    }
+
+    /// Counts a connection against the caps, then lets it through its filter or opens it.
+    pub(crate) fn admit(&mut self, slot: u32) {
+        let facts = self.core.facts(slot);
+        // A filter may learn the real address; until then the connection counts for no source.
+        let peer = self.core.conn(slot).peer().filter(|_| facts.options.filter.is_none());
+        match self.core.admission.try_admit(&facts.count, peer) {
+            Ok(admit) => self.core.conn(slot).admit = Some(admit),
+            Err(refusal) => {
+                self.core.stats.refusals.of(refusal.into()).add(1);
+                return self.discard(slot);
+            }
+        }
+        let EndpointOptions { filter, handshake_timeout, .. } = &facts.options;
+        match filter {
+            None => self.open(slot),
+            Some(make) => {
+                let state = FilterState { filter: make(), wire: Vec::new() };
+                self.core.conn(slot).extra().filter = Some(Box::new(state));
+                self.arm_idle_timer(slot, *handshake_timeout);
+                self.core.mark(slot);
+            }
+        }
+    }
+
+    /// The filter is through: counts the connection for its real source and opens it.
+    pub(crate) fn filter_opened(&mut self, slot: u32) {
+        let conn = self.core.conn(slot);
+        let learned = conn.extra.as_ref().and_then(|extra| extra.filter.as_ref()?.filter.peer());
+        if learned.is_some() {
+            conn.set_peer(learned);
+        }
+        let (peer, admit) = (conn.peer(), conn.admit.take());
+        if let Some(mut admit) = admit {
+            let rebound = self.core.admission.rebind(&mut admit, peer);
+            self.core.conn(slot).admit = Some(admit);
+            if let Err(refusal) = rebound {
+                self.core.stats.refusals.of(refusal.into()).add(1);
+                return self.core.close(slot, CloseReason::Refused);
+            }
+        }
+        self.open(slot);
+    }
+
+    /// Opens a connection to its handler.
+    pub(crate) fn open(&mut self, slot: u32) {
+        self.core.turn(slot, |conn| conn.state = State::Open);
+        let EndpointId(endpoint) = self.core.conn(slot).endpoint;
+        if self.endpoints[usize::from(endpoint)].is_behind() {
+            self.core.stats.refusals.of(RefusalCause::ServiceBehind).add(1);
+            return self.core.close(slot, CloseReason::Refused);
+        }
+        self.call(slot, |endpoint, core| endpoint.open(core, slot));
+        if self.core.conn(slot).why.is_some() {
+            self.core.stats.refusals.of(RefusalCause::Handler).add(1);
+        }
+        let idle_timeout = self.core.facts(slot).options.idle_timeout;
+        self.cancel_idle_timer(slot);
+        if let Some(after) = idle_timeout {
+            self.arm_idle_timer(slot, after);
+        }
+        self.core.mark(slot);
+    }
+
+    /// Hands a connection to another endpoint, if its handler asked for that.
+    pub(crate) fn upgrade(&mut self, slot: u32) {
+        let Some((to, leftover)) =
+            self.core.conn(slot).extra.as_mut().and_then(|extra| extra.upgrade.take())
+        else {
+            return;
+        };
+        let Some(facts) = self.core.endpoints.get(usize::from(to.0)).cloned() else {
+            return self.core.close(slot, CloseReason::Refused);
+        };
+        let EndpointId(from) = self.core.conn(slot).endpoint;
+        self.endpoints[usize::from(from)].closed(&mut self.core, slot, CloseReason::Upgraded);
+        self.cancel_handler_timers(slot);
+        let from_facts = self.core.facts(slot);
+        let conn = self.core.conn(slot);
+        conn.endpoint = to;
+        conn.clear(flag::PAUSED | flag::NO_PERMIT);
+        let extra = conn.extra();
+        extra.origin = Some(Origin::Upgraded);
+        let unread = extra.remainder.unread().to_vec();
+        extra.remainder = Default::default();
+        extra.remainder.append(&leftover);
+        extra.remainder.append(&unread);
+        self.core.budget.add(leftover.len());
+        if let Some(admit) = self.core.conn(slot).admit.take() {
+            let moved = self.core.admission.move_to(&from_facts.count, &facts.count, admit);
+            match moved {
+                Ok(admit) => self.core.conn(slot).admit = Some(admit),
+                Err(refusal) => {
+                    self.core.stats.refusals.of(refusal.into()).add(1);
+                    return self.core.close(slot, CloseReason::Refused);
+                }
+            }
+        }
+        self.open(slot);
+        self.core.resume(slot);
+    }
+}

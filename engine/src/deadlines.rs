@@ -1,0 +1,142 @@
+//! A connection's deadlines: idle, handshake, write stall, and the handler's own timers.
+//!
+//! The engine's own are lazy: one timer stands in the wheel and is moved when it fires, not with every message.
+//! Invariant: when a slot is freed none of its timers is left.
+
+use std::mem;
+use std::time::Duration;
+
+use crate::close_reason::CloseReason;
+use crate::conn::{State, flag};
+use crate::driver::Driver;
+use crate::limits;
+use crate::shard::Shard;
+use crate::timer::TimerId;
+use crate::timer_word::{TimerKind, TimerWord};
+
+impl<D: Driver> Shard<D> {
+    /// Fires what is due, at most [`limits::TIMERS_PER_TICK`].
+    pub(crate) fn fire_timers(&mut self) {
+        let mut due = Vec::new();
+        self.more |= self.core.timers.expire(self.core.now, limits::TIMERS_PER_TICK, &mut due);
+        self.core.stats.timers_fired.add(due.len() as u64);
+        for word in due {
+            self.fire(word);
+        }
+    }
+
+    fn fire(&mut self, word: TimerWord) {
+        let slot = word.slot();
+        match word.kind() {
+            TimerKind::Dial => return self.dial_timed_out(slot, word.generation()),
+            TimerKind::Drain => return self.drain_timed_out(slot),
+            TimerKind::Accept => return self.retry_accept(slot),
+            _ => {}
+        }
+        // A timer that was cancelled after it became due, in this very tick.
+        let Some(conn) = self.core.conns.get(slot as usize) else { return };
+        if conn.generation != word.generation() || conn.state == State::Vacant {
+            return;
+        }
+        match word.kind() {
+            TimerKind::Idle => self.idle_due(slot),
+            TimerKind::Stall => self.stall_due(slot),
+            TimerKind::Handler(place) => self.handler_due(slot, place),
+            _ => {}
+        }
+    }
+
+    /// Idle timeout of an open connection, handshake timeout of one that still opens.
+    fn idle_due(&mut self, slot: u32) {
+        let options = &self.core.facts(slot).options;
+        let conn = self.core.conn(slot);
+        conn.idle_timer = TimerId::NONE;
+        let (last_in_ms, opened_ms) = (conn.last_in_ms, conn.opened_ms);
+        match conn.state {
+            State::Opening => self.core.close(slot, CloseReason::HandshakeTimeout),
+            State::Open => {
+                let Some(timeout) = options.idle_timeout else { return };
+                let silent = self.core.since_ms(last_in_ms).min(self.core.since_ms(opened_ms));
+                match timeout.checked_sub(silent) {
+                    Some(left) if !left.is_zero() => self.arm_idle_timer(slot, left),
+                    _ => self.core.close(slot, CloseReason::IdleTimeout),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Write stall of a connection that is open or flushing, the end of lingering.
+    fn stall_due(&mut self, slot: u32) {
+        let timeout = self.core.facts(slot).options.write_stall_timeout;
+        let conn = self.core.conn(slot);
+        conn.stall_timer = TimerId::NONE;
+        let (state, last_out_ms) = (conn.state, conn.last_out_ms);
+        if state == State::Lingering {
+            return self.abandon(slot);
+        }
+        if !conn.has(flag::SENDING) || state > State::Flushing {
+            return;
+        }
+        match timeout.checked_sub(self.core.since_ms(last_out_ms)) {
+            Some(left) if !left.is_zero() => self.arm_stall(slot, left),
+            _ if state == State::Flushing => self.abandon(slot),
+            _ => self.core.close(slot, CloseReason::WriteStall),
+        }
+    }
+
+    fn handler_due(&mut self, slot: u32, place: u8) {
+        let extra = self.core.conn(slot).extra.as_mut();
+        let timer = extra.and_then(|extra| extra.timers.get_mut(usize::from(place)));
+        let Some((key, _)) = timer.and_then(Option::take) else { return };
+        self.core.conn(slot).trim();
+        self.call(slot, |endpoint, core| endpoint.timer(core, slot, key));
+    }
+
+    pub(crate) fn arm_idle_timer(&mut self, slot: u32, after: Duration) {
+        self.cancel_idle_timer(slot);
+        let deadline = self.core.now + after;
+        let generation = self.core.conn(slot).generation;
+        let id = self.core.timers.insert(deadline, TimerWord::idle(generation, slot));
+        self.core.conn(slot).idle_timer = id;
+    }
+
+    pub(crate) fn cancel_idle_timer(&mut self, slot: u32) {
+        let id = mem::replace(&mut self.core.conn(slot).idle_timer, TimerId::NONE);
+        self.core.timers.cancel(id);
+    }
+
+    /// A send began: from now on somebody looks whether it gets anywhere. One timer serves many sends.
+    #[inline]
+    pub(crate) fn arm_stall_timer(&mut self, slot: u32) {
+        if self.core.conns[slot as usize].stall_timer == TimerId::NONE {
+            let timeout = self.core.facts(slot).options.write_stall_timeout;
+            self.arm_stall(slot, timeout);
+        }
+    }
+
+    pub(crate) fn arm_stall(&mut self, slot: u32, after: Duration) {
+        self.cancel_stall_timer(slot);
+        let deadline = self.core.now + after;
+        let generation = self.core.conn(slot).generation;
+        let id = self.core.timers.insert(deadline, TimerWord::stall(generation, slot));
+        self.core.conn(slot).stall_timer = id;
+    }
+
+    pub(crate) fn cancel_stall_timer(&mut self, slot: u32) {
+        let id = mem::replace(&mut self.core.conn(slot).stall_timer, TimerId::NONE);
+        self.core.timers.cancel(id);
+    }
+
+    pub(crate) fn cancel_handler_timers(&mut self, slot: u32) {
+        let Some(extra) = &mut self.core.conns[slot as usize].extra else { return };
+        for (_, id) in extra.timers.drain(..).flatten() {
+            self.core.timers.cancel(id);
+        }
+    }
+
+    /// Accepting goes on after a short while: descriptors are out.
+    pub(crate) fn postpone_accept(&mut self, listener: u32) {
+        self.core.timers.insert(self.core.now + limits::ACCEPT_PAUSE, TimerWord::accept(listener));
+    }
+}

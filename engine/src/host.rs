@@ -1,0 +1,395 @@
+//! A service's host: the lanes to its shards, its timers, its restarts. Stepped by a thread ([`run`]),
+//! by the shard it is placed on, or by the simulator; it never sleeps or asks a clock itself.
+//!
+//! Invariants: a service's answers are never dropped. Where a shard's lane is full they spill here, and while anything
+//! is spilled no input is taken, so the spill holds at most what one callback sent. Mail (events
+//! published by others) is bounded by its mailbox.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use crossbeam_utils::sync::Parker;
+
+use crate::buffer::{ReturnLane, flush_returns};
+use crate::close_reason::CloseReason;
+use crate::handle::Handle;
+use crate::handoff::inbox::{Doorbell, Inbox};
+use crate::handoff::lane::{Consumer, Producer};
+use crate::handoff::mailbox;
+use crate::id::{ConnId, ShardId, TimerKey};
+use crate::limits;
+use crate::port::{FromService, ToService};
+use crate::service::{Published, Service, ServiceCx, ServiceTimers, Subscriptions};
+use crate::time::Time;
+
+/// What reaches a service besides its lanes.
+pub(crate) enum HostMail<S: Service> {
+    /// A shard made its lanes.
+    Attach(ShardId, Box<ShardLane<S>>),
+    Event(Published),
+    Drain,
+    Stop,
+}
+
+/// The service's ends of the lanes to one shard.
+pub(crate) struct ShardLane<S: Service> {
+    pub(crate) inputs: Consumer<ToService<S::In>>,
+    pub(crate) replies: Producer<FromService<S::Out>>,
+    pub(crate) bell: Doorbell,
+    /// The number under which this service rings that shard.
+    pub(crate) number: usize,
+    /// The way back for received frames that the service drops.
+    pub(crate) returns: ReturnLane,
+}
+
+/// A service's answers on their way out.
+pub(crate) struct Outbox<O> {
+    shards: Vec<OutLane<O>>,
+    /// Answers in all spills.
+    spilled: usize,
+    /// Answers to shards that never sent anything: nobody is there.
+    pub(crate) gone: u64,
+}
+
+struct OutLane<O> {
+    link: Option<(Producer<FromService<O>>, Doorbell, usize)>,
+    spill: VecDeque<FromService<O>>,
+}
+
+impl<O: Send> Outbox<O> {
+    fn new(shards: usize) -> Outbox<O> {
+        let lane = || OutLane { link: None, spill: VecDeque::new() };
+        Outbox { shards: (0..shards).map(|_| lane()).collect(), spilled: 0, gone: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn send(&mut self, conn: ConnId, event: O) {
+        self.push(conn.shard(), FromService::Event(conn, event));
+    }
+
+    pub(crate) fn close(&mut self, conn: ConnId, why: CloseReason) {
+        self.push(conn.shard(), FromService::Close(conn, why));
+    }
+
+    #[inline]
+    fn push(&mut self, shard: ShardId, answer: FromService<O>) {
+        let Some(OutLane { link: Some((replies, ..)), spill }) = self.shards.get_mut(usize::from(shard.0)) else {
+            self.gone += 1;
+            return;
+        };
+        let refused = if spill.is_empty() { replies.push(answer).err() } else { Some(answer) };
+        if let Some(answer) = refused {
+            spill.push_back(answer);
+            self.spilled += 1;
+        }
+    }
+
+    /// Moves what is spilled into its lane, as far as there is room.
+    fn flush_spill(&mut self) {
+        for OutLane { link, spill } in &mut self.shards {
+            let Some((replies, ..)) = link else { continue };
+            while let Some(answer) = spill.pop_front() {
+                if let Err(answer) = replies.push(answer) {
+                    spill.push_front(answer);
+                    break;
+                }
+                self.spilled -= 1;
+            }
+        }
+    }
+
+    /// Shows the answers to their shards. With something spilled, the shard is asked to ring when it made room.
+    fn publish(&mut self) {
+        for OutLane { link, spill } in &mut self.shards {
+            let Some((replies, bell, number)) = link else { continue };
+            if replies.publish() {
+                let _ = bell.ring(*number);
+            }
+            if !spill.is_empty() {
+                replies.ask_for_room();
+            }
+        }
+    }
+}
+
+/// A service without its types, for whoever steps it.
+pub(crate) trait HostRun: Send {
+    /// Says that the lane of this shard rang.
+    fn rung(&mut self, shard: usize);
+    /// Does what is to be done at `now`; `true` if there is more to do at once.
+    fn step(&mut self, now: Time) -> bool;
+    /// When to step again even if nothing rings.
+    fn next_deadline(&self) -> Option<Time>;
+    /// The last look before sleeping, after the sleep was announced: nothing waits.
+    fn is_idle(&mut self) -> bool;
+    /// The service was told to stop, and has.
+    fn is_stopped(&self) -> bool;
+}
+
+/// One service and everything it needs to be stepped.
+pub(crate) struct Host<S: Service> {
+    name: String,
+    service: S,
+    factory: Box<dyn FnMut() -> S + Send>,
+    subscriptions: Subscriptions<S>,
+    mail: mailbox::Receiver<HostMail<S>>,
+    inputs: Vec<Option<InLane<S>>>,
+    /// Shards whose lanes are to be looked at.
+    rung: Vec<usize>,
+    outbox: Outbox<S::Out>,
+    timers: ServiceTimers,
+    due: Vec<TimerKey>,
+    engine: Handle,
+    /// Times of the latest restarts.
+    restarts: VecDeque<Time>,
+    started: bool,
+    drained: bool,
+    stopped: bool,
+}
+
+struct InLane<S: Service> {
+    inputs: Consumer<ToService<S::In>>,
+    bell: Doorbell,
+    number: usize,
+    rung: bool,
+    /// Inputs that a service of before a restart was meant to get are dropped.
+    forgetting: bool,
+}
+
+impl<S: Service> Host<S> {
+    pub(crate) fn new(
+        name: String,
+        mut factory: Box<dyn FnMut() -> S + Send>,
+        subscriptions: Subscriptions<S>,
+        mail: mailbox::Receiver<HostMail<S>>,
+        shards: usize,
+        engine: Handle,
+    ) -> Host<S> {
+        Host {
+            name,
+            service: factory(),
+            factory,
+            subscriptions,
+            mail,
+            inputs: (0..shards).map(|_| None).collect(),
+            rung: Vec::new(),
+            outbox: Outbox::new(shards),
+            timers: ServiceTimers::default(),
+            due: Vec::new(),
+            engine,
+            restarts: VecDeque::new(),
+            started: false,
+            drained: false,
+            stopped: false,
+        }
+    }
+
+    fn cx<'a>(
+        now: Time,
+        outbox: &'a mut Outbox<S::Out>,
+        timers: &'a mut ServiceTimers,
+        engine: &'a Handle,
+    ) -> ServiceCx<'a, S> {
+        ServiceCx { now, outbox, timers, engine }
+    }
+
+    /// Everything that may call the service, in the order of a step.
+    fn work(&mut self, now: Time) -> bool {
+        let mut called = false;
+        if !self.started {
+            self.started = true;
+            called = true;
+            let Host { service, outbox, timers, engine, .. } = self;
+            service.on_start(&mut Self::cx(now, outbox, timers, engine));
+        }
+        called |= self.read_mail(now);
+        self.outbox.flush_spill();
+        let (took, more) = self.take_inputs(now);
+        called |= took;
+        called |= self.fire_timers(now);
+        if called {
+            let Host { service, outbox, timers, engine, .. } = self;
+            service.on_batch_end(&mut Self::cx(now, outbox, timers, engine));
+        }
+        more
+    }
+
+    fn read_mail(&mut self, now: Time) -> bool {
+        let mut called = false;
+        for _ in 0..limits::CONTROLS_PER_TICK {
+            let Some(mail) = self.mail.receive() else { break };
+            let Host { service, outbox, timers, engine, .. } = self;
+            let mut cx = Self::cx(now, outbox, timers, engine);
+            match mail {
+                HostMail::Attach(shard, lane) => self.attach(usize::from(shard.0), *lane),
+                HostMail::Event(event) => {
+                    if let Some(deliver) = self.subscriptions.find(&*event) {
+                        deliver(service, &mut cx, &*event);
+                        called = true;
+                    }
+                }
+                HostMail::Drain => {
+                    service.on_drain(&mut cx);
+                    self.drained = true;
+                    for shard in 0..self.inputs.len() {
+                        if self.inputs[shard].is_some() {
+                            self.outbox.push(ShardId(shard as u16), FromService::Drained);
+                        }
+                    }
+                    called = true;
+                }
+                HostMail::Stop => self.stopped = true,
+            }
+        }
+        called
+    }
+
+    fn attach(&mut self, shard: usize, lane: ShardLane<S>) {
+        let ShardLane { inputs, replies, bell, number, returns } = lane;
+        returns.register();
+        self.outbox.shards[shard].link = Some((replies, bell.clone(), number));
+        self.inputs[shard] = Some(InLane { inputs, bell, number, rung: false, forgetting: false });
+        if self.drained {
+            self.outbox.push(ShardId(shard as u16), FromService::Drained);
+        }
+        // Its bell may have rung before it was here.
+        self.rung(shard);
+    }
+
+    /// Takes inputs, fairly over the shards; says whether there were any and whether there are more.
+    fn take_inputs(&mut self, now: Time) -> (bool, bool) {
+        let mut took = false;
+        for _ in 0..self.rung.len() {
+            if self.outbox.spilled > 0 {
+                break;
+            }
+            let shard = self.rung.remove(0);
+            let Host { service, outbox, timers, engine, inputs, .. } = self;
+            let Some(lane) = &mut inputs[shard] else { continue };
+            lane.rung = false;
+            let mut taken = 0;
+            while taken < limits::INPUTS_PER_LANE && outbox.spilled == 0 {
+                let Some(message) = lane.inputs.pop() else { break };
+                taken += 1;
+                match message {
+                    ToService::Restarted => lane.forgetting = false,
+                    ToService::Input(..) if lane.forgetting => {}
+                    ToService::Input(conn, input) => {
+                        service.on_input(&mut Self::cx(now, outbox, timers, engine), conn, input);
+                    }
+                }
+            }
+            took |= taken > 0;
+            if lane.inputs.available() > 0 {
+                lane.rung = true;
+                self.rung.push(shard);
+            }
+        }
+        (took, !self.rung.is_empty() && self.outbox.spilled == 0)
+    }
+
+    fn fire_timers(&mut self, now: Time) -> bool {
+        let mut fired = false;
+        for _ in 0..limits::TIMERS_PER_TICK {
+            // One by one: a timer may take back another that is due as well.
+            let more = self.timers.expire(now, 1, &mut self.due);
+            if let Some(key) = self.due.pop() {
+                let Host { service, outbox, timers, engine, .. } = self;
+                service.on_timer(&mut Self::cx(now, outbox, timers, engine), key);
+                fired = true;
+            }
+            if !more {
+                break;
+            }
+        }
+        fired
+    }
+
+    /// After a panic: a new service, and everybody is told to forget the old one.
+    fn restart(&mut self, now: Time) {
+        self.restarts.retain(|&then| now.since(then) < limits::RESTART_WINDOW);
+        self.restarts.push_back(now);
+        let too_often = self.restarts.len() > limits::RESTARTS;
+        tracing::error!(service = %self.name, restarts = self.restarts.len(), "a service panicked and is made anew");
+        self.engine.service_panicked();
+        self.service = (self.factory)();
+        self.timers = ServiceTimers::default();
+        self.started = false;
+        for (shard, lane) in self.inputs.iter_mut().enumerate() {
+            if let Some(lane) = lane {
+                lane.forgetting = true;
+                self.outbox.push(ShardId(shard as u16), FromService::Restarted);
+            }
+        }
+        if too_often {
+            tracing::error!(service = %self.name, "a service panics too often: the engine drains");
+            self.engine.drain(self.engine.default_drain());
+        }
+    }
+}
+
+impl<S: Service> HostRun for Host<S> {
+    fn rung(&mut self, shard: usize) {
+        if let Some(lane) = &mut self.inputs[shard]
+            && !lane.rung
+        {
+            lane.rung = true;
+            self.rung.push(shard);
+        }
+    }
+
+    fn step(&mut self, now: Time) -> bool {
+        let more = catch_unwind(AssertUnwindSafe(|| self.work(now))).unwrap_or_else(|_| {
+            self.restart(now);
+            true
+        });
+        self.outbox.publish();
+        for lane in self.inputs.iter_mut().flatten() {
+            if lane.inputs.release() {
+                let _ = lane.bell.ring(lane.number);
+            }
+        }
+        flush_returns();
+        more
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.timers.next_deadline()
+    }
+
+    fn is_idle(&mut self) -> bool {
+        let spill_waits = |lane: &mut OutLane<S::Out>| {
+            let Some((replies, ..)) = &mut lane.link else { return true };
+            lane.spill.is_empty() || !replies.ask_for_room()
+        };
+        self.mail.is_empty()
+            && self.outbox.shards.iter_mut().all(spill_waits)
+            && (self.rung.is_empty() || self.outbox.spilled > 0)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+}
+
+/// Runs a service on the calling thread until it is stopped.
+pub(crate) fn run(mut host: Box<dyn HostRun>, mut inbox: Inbox, parker: &Parker, epoch: Instant) {
+    let now = || Time::from_nanos(epoch.elapsed().as_nanos() as u64);
+    while !host.is_stopped() {
+        for shard in inbox.drain() {
+            host.rung(shard);
+        }
+        let more = host.step(now());
+        if more || host.is_stopped() {
+            continue;
+        }
+        let deadline = host.next_deadline();
+        if let Some(_nap) = inbox.try_sleep(|| host.is_idle()) {
+            match deadline {
+                Some(deadline) => parker.park_timeout(deadline.since(now())),
+                None => parker.park(),
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Every bound of the engine that is not a user's option, with the relations between them.
+
+use std::time::Duration;
+
+/// Completions taken per tick. More wait in the completion queue, which is the kernel's backpressure.
+pub(crate) const BATCH: usize = 1024;
+/// Submission queue entries of one ring.
+pub(crate) const SUBMISSIONS: u32 = 1024;
+/// Completion queue entries: room for a tick's submissions and for what multishots add while a tick runs.
+pub(crate) const COMPLETIONS: u32 = 4096;
+/// Receive credit of one arming: what one connection may deliver before the shard has looked at it.
+pub(crate) const RECEIVE_CREDIT: u32 = 128 * 1024;
+/// Multishot receives armed per ring. Cancelling one costs the kernel a search over its armed requests.
+pub(crate) const ARMED_RECEIVES: usize = 4096;
+/// A connection that was silent this long parks.
+pub(crate) const PARK_AFTER: Duration = Duration::from_secs(1);
+/// Armed connections looked at for parking, per tick.
+pub(crate) const PARK_SCAN: usize = 16;
+/// Attempts to accept again after the descriptor table was full, per tick and listener.
+pub(crate) const ACCEPT_RETRIES: u32 = 16;
+/// How long accepting pauses when descriptors stay out.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Services of one engine.
+pub(crate) const SERVICES: usize = 16;
+/// Control messages that may wait for one shard.
+pub(crate) const CONTROL_MAIL: usize = 4096;
+/// Timers fired per tick.
+pub(crate) const TIMERS_PER_TICK: usize = 1024;
+/// Connections whose unread bytes are offered to their handler again, per tick.
+pub(crate) const RESUMES_PER_TICK: usize = 256;
+/// Service answers taken per tick and service.
+pub(crate) const ANSWERS_PER_TICK: usize = 4096;
+/// Control messages handled per tick.
+pub(crate) const CONTROLS_PER_TICK: usize = 64;
+/// Inputs a service takes from one shard before it looks at the next.
+pub(crate) const INPUTS_PER_LANE: usize = 256;
+/// Slots of a lane only opens and closes of connections may use.
+pub(crate) const LANE_RESERVED: usize = 64;
+/// Opens and closes that may wait for room in a lane before new connections are refused.
+pub(crate) const LIFECYCLE_WAITING: usize = 4096;
+/// Timers one connection's handler may have set at once.
+pub(crate) const HANDLER_TIMERS: usize = 16;
+/// How long a closing connection reads away what its peer still sends, before it gives up on a clean end.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
+/// What a lingering connection reads away at most.
+pub(crate) const LINGER_BYTES: u64 = 1 << 20;
+/// Send queues kept for reuse per shard.
+pub(crate) const SPARE_QUEUES: usize = 1024;
+/// 4 KiB chunks for queued bytes kept for reuse per shard.
+pub(crate) const SPARE_CHUNKS: usize = 1024;
+/// Connections closed per budget overrun, before the next tick looks again.
+pub(crate) const VICTIMS_PER_TICK: usize = 16;
+/// Dials started per tick.
+pub(crate) const DIALS_PER_TICK: usize = 256;
+/// Dials one shard may have waiting or under way.
+pub(crate) const DIALS: usize = 65_536;
+/// A service's mailbox: events published by others.
+pub(crate) const SERVICE_MAIL: usize = 16_384;
+/// Restarts of a panicking service within [`RESTART_WINDOW`] before the engine drains.
+pub(crate) const RESTARTS: usize = 5;
+/// See [`RESTARTS`].
+pub(crate) const RESTART_WINDOW: Duration = Duration::from_secs(60);
+/// The longest a shard sleeps without looking around.
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+const _: () = {
+    assert!(COMPLETIONS >= 4 * SUBMISSIONS, "a tick's submissions must not overflow their completions");
+    assert!(BATCH <= COMPLETIONS as usize);
+    assert!(HANDLER_TIMERS <= 256, "a timer's word has 8 bits for its place");
+    assert!(LANE_RESERVED >= 2, "a connection's open and close must fit");
+    assert!(ARMED_RECEIVES <= 20_000, "cancelling gets slow beyond");
+};

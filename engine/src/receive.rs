@@ -1,0 +1,358 @@
+//! Receiving: how a connection waits for bytes, and their way into the handler.
+//!
+//! A connection starts parked on a one-shot poll. A poll that fires is followed by one receive; a second message within
+//! [`limits::PARK_AFTER`] promotes it to a multishot receive with credit, silence parks it again.
+//! Pausing means not arming again: what the credit still allows is kept as unread.
+//! Invariant: bytes reach the handler in order, each once; at most one receive or poll is in flight.
+
+use std::collections::VecDeque;
+
+use crate::buffer::{Received, RecvBuf, Unread};
+use crate::close_reason::CloseReason;
+use crate::conn::{Receive, State, flag};
+use crate::driver::{Completion, Driver, Payload};
+use crate::handler::FilterStatus;
+use crate::id::EndpointId;
+use crate::limits;
+use crate::shard::Shard;
+use crate::stats::RefusalCause;
+use crate::token::{Kind, Token};
+
+/// The connections with an armed multishot receive, and those that wait for a buffer.
+#[derive(Debug, Default)]
+pub(crate) struct Armed {
+    slots: Vec<u32>,
+    /// Where the search for quiet ones goes on.
+    hand: usize,
+    starved: VecDeque<u32>,
+}
+
+impl Armed {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+}
+
+/// What a cancel request was for: the token's spare bits.
+pub(crate) const CANCEL_RECEIVE: u8 = 1;
+/// See [`CANCEL_RECEIVE`].
+pub(crate) const CANCEL_SEND: u8 = 2;
+
+impl<D: Driver> Shard<D> {
+    /// Arms the next receive, unless one is under way or reading is paused.
+    pub(crate) fn arm_receive(&mut self, slot: u32) {
+        let conn = self.core.conn(slot);
+        let opens = conn.state == State::Open
+            || conn.extra.as_ref().is_some_and(|extra| extra.filter.is_some());
+        if !opens || conn.has(flag::STARVED | flag::CONTROL) {
+            return;
+        }
+        if conn.has(flag::NO_READ) {
+            return self.hold_receive(slot);
+        }
+        if conn.receive != Receive::Idle {
+            return;
+        }
+        let last_in_ms = conn.last_in_ms;
+        let busy = self.core.since_ms(last_in_ms) < limits::PARK_AFTER;
+        let (how, kind) = match busy && self.armed.slots.len() < limits::ARMED_RECEIVES {
+            true => (Receive::Armed, Kind::Recv),
+            false => (Receive::Parked, Kind::Poll),
+        };
+        let token = self.core.conn(slot).token(kind, slot);
+        self.core.turn(slot, |conn| conn.receive = how);
+        match how {
+            Receive::Armed => {
+                self.driver.recv_multishot(slot, token, limits::RECEIVE_CREDIT);
+                let conn = self.core.conn(slot);
+                if !conn.has(flag::LISTED) {
+                    conn.set(flag::LISTED);
+                    self.armed.slots.push(slot);
+                }
+            }
+            _ => self.driver.poll_readable(slot, token),
+        }
+    }
+
+    /// Reading is paused with a receive under way. With credit it ends by itself; without, it is cancelled.
+    fn hold_receive(&mut self, slot: u32) {
+        if self.core.conn(slot).receive == Receive::Armed && !self.driver.caps().recv_budget {
+            self.cancel_receive(slot);
+        }
+    }
+
+    /// Asks for the end of the receive or poll in flight.
+    pub(crate) fn cancel_receive(&mut self, slot: u32) {
+        let conn = self.core.conn(slot);
+        if conn.receive == Receive::Idle || conn.has(flag::CANCELLING) {
+            return;
+        }
+        conn.set(flag::CANCELLING);
+        let kind = if conn.receive == Receive::Parked { Kind::Poll } else { Kind::Recv };
+        let target = conn.token(kind, slot);
+        let token = Token::with_aux(Kind::Cancel, CANCEL_RECEIVE, conn.generation, slot);
+        self.driver.cancel(target, token);
+    }
+
+    /// A cancel request itself completed; its target has, or will, on its own.
+    pub(crate) fn cancelled(&mut self, slot: u32, what: u8) {
+        let conn = self.core.conn(slot);
+        conn.clear(if what == CANCEL_SEND { flag::CANCELLING_SEND } else { flag::CANCELLING });
+        self.core.mark(slot);
+    }
+
+    /// A parked connection's poll fired.
+    pub(crate) fn readable(&mut self, slot: u32, result: i32) {
+        self.core.turn(slot, |conn| conn.receive = Receive::Idle);
+        let conn = self.core.conn(slot);
+        let wants = matches!(conn.state, State::Opening | State::Open)
+            && conn.why.is_none()
+            && !conn.has(flag::NO_READ);
+        if result >= 0 && wants {
+            let token = conn.token(Kind::Recv, slot);
+            self.core.turn(slot, |conn| conn.receive = Receive::Once);
+            self.driver.recv_once(slot, token);
+        } else {
+            self.core.mark(slot);
+        }
+    }
+
+    /// A receive delivered, or ended.
+    pub(crate) fn received(&mut self, slot: u32, completion: Completion) {
+        if !completion.more {
+            self.core.turn(slot, |conn| conn.receive = Receive::Idle);
+            self.core.mark(slot);
+        }
+        match (completion.result, completion.payload) {
+            (0, payload) => {
+                if let Payload::Data(range) = payload {
+                    self.pool.release(range);
+                }
+                self.end_of_stream(slot);
+            }
+            (1.., Payload::Data(range)) => self.deliver(slot, range),
+            (result, _) => self.receive_failed(slot, -result),
+        }
+    }
+
+    fn receive_failed(&mut self, slot: u32, errno: i32) {
+        match errno {
+            libc::ENOBUFS => {
+                self.core.stats.no_buffers.add(1);
+                let conn = self.core.conn(slot);
+                if !conn.has(flag::STARVED) {
+                    conn.set(flag::STARVED);
+                    self.armed.starved.push_back(slot);
+                }
+            }
+            libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
+            libc::ECONNRESET | libc::EPIPE | libc::ETIMEDOUT | libc::ENOTCONN | libc::EHOSTUNREACH => {
+                self.break_off(slot, CloseReason::PeerReset);
+            }
+            _ => self.break_off(slot, CloseReason::Os),
+        }
+    }
+
+    /// The socket is broken: nothing more can be received or sent.
+    pub(crate) fn break_off(&mut self, slot: u32, why: CloseReason) {
+        self.core.conn(slot).set(flag::READ_CLOSED | flag::READ_CLOSED_TOLD);
+        match self.core.conn(slot).state {
+            State::Opening | State::Open => self.core.close(slot, why),
+            _ => self.abandon(slot),
+        }
+    }
+
+    fn end_of_stream(&mut self, slot: u32) {
+        self.core.conn(slot).set(flag::READ_CLOSED);
+        match self.core.conn(slot).state {
+            State::Opening => self.core.close(slot, CloseReason::PeerClosed),
+            State::Open => self.tell_read_closed(slot),
+            _ => self.core.mark(slot),
+        }
+    }
+
+    /// Tells the handler of the peer's FIN, once it has had a chance to read everything before it.
+    fn tell_read_closed(&mut self, slot: u32) {
+        let conn = self.core.conn(slot);
+        let held = conn.unread_bytes() > 0 && conn.has(flag::PAUSED | flag::CHOKED | flag::NO_PERMIT);
+        let told = conn.has(flag::READ_CLOSED_TOLD);
+        if conn.state == State::Open && conn.why.is_none() && !held && !told {
+            conn.set(flag::READ_CLOSED_TOLD);
+            self.call(slot, |endpoint, core| endpoint.read_closed(core, slot));
+            self.core.mark(slot);
+        }
+    }
+
+    /// Received bytes on their way to the handler.
+    #[inline]
+    fn deliver(&mut self, slot: u32, range: Received) {
+        let now_ms = self.core.now_ms();
+        let conn = self.core.conn(slot);
+        conn.bytes_in += u64::from(range.len);
+        conn.last_in_ms = now_ms;
+        let direct = conn.state == State::Open
+            && conn.why.is_none()
+            && conn.extra.is_none()
+            && !conn.has(flag::PAUSED | flag::CHOKED | flag::NO_PERMIT | flag::RESUME);
+        self.core.stats.bytes_in.add(u64::from(range.len));
+        if direct {
+            self.deliver_direct(slot, range);
+        } else {
+            self.deliver_kept(slot, range);
+        }
+    }
+
+    /// The usual way: the handler reads where the kernel wrote.
+    #[inline]
+    fn deliver_direct(&mut self, slot: u32, range: Received) {
+        let EndpointId(endpoint) = self.core.conn(slot).endpoint;
+        let mut data = RecvBuf::from_pool(&mut self.pool, range);
+        let outcome = self.endpoints[usize::from(endpoint)].data(&mut self.core, slot, &mut data);
+        if let Unread::InPool(rest) = data.finish() {
+            let bytes = self.pool.bytes(&rest);
+            self.core.budget.add(bytes.len());
+            self.core.conns[slot as usize].extra().remainder.append(bytes);
+            self.pool.release(rest);
+            self.check_frame(slot);
+        }
+        if let Err(why) = outcome {
+            self.core.close(slot, why);
+        }
+    }
+
+    /// The other way: behind bytes that were left unread, through a filter, or while reading is paused.
+    fn deliver_kept(&mut self, slot: u32, range: Received) {
+        let len = u64::from(range.len);
+        let conn = &mut self.core.conns[slot as usize];
+        if conn.state > State::Open || conn.why.is_some() {
+            // Closing: read away.
+            self.pool.release(range);
+            return self.lingered(slot, len);
+        }
+        let bytes = self.pool.bytes(&range);
+        let extra = conn.extra();
+        if let Some(filter) = &mut extra.filter {
+            filter.wire.extend_from_slice(bytes);
+        } else {
+            extra.remainder.append(bytes);
+        }
+        self.core.budget.add(bytes.len());
+        self.pool.release(range);
+        self.run_filter(slot);
+        self.offer(slot);
+    }
+
+    /// Passes the wire bytes at hand through the connection's filter.
+    fn run_filter(&mut self, slot: u32) {
+        let now = self.core.now;
+        let conn = &mut self.core.conns[slot as usize];
+        let Some(extra) = &mut conn.extra else { return };
+        let Some(state) = &mut extra.filter else { return };
+        let (mut plain, mut reply) = (Vec::new(), Vec::new());
+        let before = state.wire.len();
+        let taken = state.filter.receive(now, &state.wire, &mut plain, &mut reply);
+        let (status, failed) = match taken {
+            Ok(taken) => {
+                state.wire.drain(..taken.min(before));
+                (state.filter.status(), None)
+            }
+            Err(why) => (FilterStatus::Open, Some(why)),
+        };
+        extra.remainder.append(&plain);
+        self.core.budget.add(plain.len());
+        let left = self.core.conns[slot as usize].extra().filter.as_ref().map_or(0, |state| state.wire.len());
+        self.core.budget.sub(before - left);
+        self.core.push_wire(slot, &reply);
+        if let Some(why) = failed {
+            self.core.stats.refusals.of(RefusalCause::Filter).add(1);
+            return self.core.close(slot, why);
+        }
+        let max_frame = self.core.facts(slot).options.max_frame;
+        if left > max_frame {
+            return self.core.close(slot, CloseReason::FrameTooLarge);
+        }
+        if status != FilterStatus::Opening && self.core.conn(slot).state == State::Opening {
+            self.filter_opened(slot);
+        }
+        if status == FilterStatus::Transparent {
+            let extra = self.core.conn(slot).extra();
+            if let Some(state) = extra.filter.take() {
+                extra.remainder.append(&state.wire);
+            }
+        }
+    }
+
+    /// Offers the unread bytes to the handler, if it may read.
+    pub(crate) fn offer(&mut self, slot: u32) {
+        let conn = self.core.conn(slot);
+        let held = conn.has(flag::PAUSED | flag::CHOKED | flag::NO_PERMIT);
+        if conn.state != State::Open || conn.why.is_some() || held || conn.unread_bytes() == 0 {
+            return conn.trim();
+        }
+        let mut remainder = std::mem::take(&mut conn.extra().remainder);
+        let before = remainder.len();
+        let mut data = RecvBuf::from_remainder(&mut remainder);
+        let EndpointId(endpoint) = conn.endpoint;
+        let outcome = self.endpoints[usize::from(endpoint)].data(&mut self.core, slot, &mut data);
+        let _ = data.finish();
+        self.core.budget.sub(before - remainder.len());
+        let conn = self.core.conn(slot);
+        if remainder.is_empty() {
+            conn.trim();
+        } else {
+            conn.extra().remainder = remainder;
+        }
+        self.check_frame(slot);
+        if let Err(why) = outcome {
+            self.core.close(slot, why);
+        }
+    }
+
+    /// A handler that leaves more unread than a frame may have will never be satisfied.
+    fn check_frame(&mut self, slot: u32) {
+        let conn = self.core.conn(slot);
+        let held = conn.has(flag::PAUSED | flag::CHOKED | flag::NO_PERMIT);
+        let unread = conn.unread_bytes();
+        let upgrading = conn.extra.as_ref().is_some_and(|extra| extra.upgrade.is_some());
+        if !held && !upgrading && unread > self.core.facts(slot).options.max_frame {
+            self.core.close(slot, CloseReason::FrameTooLarge);
+        }
+    }
+
+    /// A connection may read again: its unread bytes first, then what it missed.
+    pub(crate) fn offer_again(&mut self, slot: u32) {
+        self.offer(slot);
+        if self.core.conn(slot).has(flag::READ_CLOSED) {
+            self.tell_read_closed(slot);
+        }
+        self.core.mark(slot);
+    }
+
+    /// Looks at a few armed connections and parks those that fell silent.
+    pub(crate) fn park_quiet(&mut self) {
+        for _ in 0..limits::PARK_SCAN.min(self.armed.slots.len()) {
+            self.armed.hand = (self.armed.hand + 1) % self.armed.slots.len().max(1);
+            let Some(&slot) = self.armed.slots.get(self.armed.hand) else { return };
+            let conn = &self.core.conns[slot as usize];
+            if !conn.has(flag::LISTED) || conn.receive != Receive::Armed {
+                self.armed.slots.swap_remove(self.armed.hand);
+                self.core.conn(slot).clear(flag::LISTED);
+            } else if self.core.since_ms(conn.last_in_ms) >= limits::PARK_AFTER {
+                self.cancel_receive(slot);
+            }
+        }
+    }
+
+    /// Buffers came back: lets starved connections try again, as many as there are buffers.
+    pub(crate) fn feed_starved(&mut self) {
+        for _ in 0..self.pool.free_buffers() {
+            let Some(slot) = self.armed.starved.pop_front() else { break };
+            let conn = self.core.conn(slot);
+            if conn.has(flag::STARVED) {
+                conn.clear(flag::STARVED);
+                self.core.mark(slot);
+            }
+        }
+        self.core.stats.starved.set(self.armed.starved.len() as u64);
+    }
+}

@@ -1,0 +1,135 @@
+//! From the kernel's completions to the shard's.
+//!
+//! Invariants: a received range is counted in the pool here and reaches the shard in exactly one completion; a slot's close is
+//! handed over before anything about the connection that lives there next; what is the driver's own never
+//! leaves. Entries are copied out in chunks before they are looked at, so that the shared queue is free for the kernel
+//! while its contents are worked on.
+
+use std::mem::MaybeUninit;
+
+use io_uring::cqueue;
+
+use super::UringDriver;
+use super::dial::Ended;
+use super::own::{Own, counted};
+use crate::buffer::Pool;
+use crate::driver::{Completion, Payload};
+use crate::token::{Kind, Token};
+
+/// Completions copied at a time: a kilobyte of stack.
+const CHUNK: usize = 64;
+
+impl UringDriver {
+    /// Moves at most `most` completions into `out`.
+    pub(super) fn reap_queue(&mut self, pool: &mut Pool, out: &mut Vec<Completion>, most: usize) {
+        let end = out.len() + most;
+        let mut chunk = [const { MaybeUninit::uninit() }; CHUNK];
+        while out.len() < end {
+            // Each entry gives at most one completion at once, so these fit.
+            let room = CHUNK.min(end - out.len());
+            let entries = self.ring.take(&mut chunk[..room]);
+            for entry in entries {
+                out.extend(self.convert(entry, pool));
+            }
+            if entries.len() < room {
+                break;
+            }
+        }
+        let room = self.ready.len().min(end - out.len());
+        out.extend(self.ready.drain(..room));
+    }
+
+    /// Turns one entry into what the shard sees of it, if anything.
+    #[inline]
+    fn convert(&mut self, entry: &cqueue::Entry, pool: &mut Pool) -> Option<Completion> {
+        let (result, flags) = (entry.result(), entry.flags());
+        let more = cqueue::more(flags);
+        if !more && counted(entry.user_data()) {
+            self.ring.ended();
+        }
+        let Some(token) = Token::from_bits(entry.user_data()) else {
+            debug_assert!(false, "a completion of nobody's");
+            return None;
+        };
+        let completion = Completion { token, result, more, payload: Payload::None };
+        match token.kind() {
+            Kind::Recv => Some(receive(completion, flags, pool)),
+            // The ready events say nothing that the receive will not say better.
+            Kind::Poll => Some(Completion { result: result.min(0), ..completion }),
+            Kind::Accept => self.accepted(completion),
+            Kind::Close => Some(self.closed(completion)),
+            Kind::DatagramRecv => {
+                let received = self.datagrams.received(token.slot(), result);
+                let payload = if received { Payload::Datagram(token.slot()) } else { Payload::None };
+                Some(Completion { payload, ..completion })
+            }
+            Kind::Driver => self.convert_own(completion),
+            _ => Some(completion),
+        }
+    }
+
+    /// A slot is free for the kernel as soon as it has executed the close, and a multishot accept may fill it and
+    /// report that before the close itself is reported. Such an accept is held back.
+    fn accepted(&mut self, completion: Completion) -> Option<Completion> {
+        let Ok(slot) = u32::try_from(completion.result) else { return Some(completion) };
+        if self.closing[slot as usize / 64] & 1 << (slot % 64) != 0 {
+            self.held.push(completion);
+            return None;
+        }
+        Some(completion)
+    }
+
+    fn closed(&mut self, completion: Completion) -> Completion {
+        let slot = completion.token.slot();
+        self.closing[slot as usize / 64] &= !(1 << (slot % 64));
+        if !self.held.is_empty() {
+            let freed = self.held.extract_if(.., |held| held.result == slot as i32);
+            self.ready.extend(freed);
+        }
+        completion
+    }
+
+    fn convert_own(&mut self, completion: Completion) -> Option<Completion> {
+        let Completion { token, result, more, .. } = completion;
+        let place = token.slot();
+        match Own::of(token)? {
+            Own::Peer => {
+                let (token, result) = self.peers.complete(place, result);
+                Some(Completion { token, result, more, payload: Payload::Peer(place) })
+            }
+            Own::DatagramSend => {
+                let token = self.datagrams.sent(place);
+                Some(Completion { token, result, more, payload: Payload::None })
+            }
+            step @ (Own::DialSocket | Own::DialOption | Own::DialConnect | Own::DialClose) => {
+                self.dials.step(&mut self.ring, step, place, result).map(dial_completion)
+            }
+            Own::Wake => {
+                // Having ended the wait was all it had to do. A full completion queue ends the poll.
+                if !more {
+                    self.poll_wakes();
+                }
+                None
+            }
+            Own::Option | Own::Probe | Own::Message => None,
+        }
+    }
+}
+
+/// What a receive brought. A buffer that was spent on an end of stream or an error goes back at once: nobody would
+/// look for data there.
+fn receive(completion: Completion, flags: u32, pool: &mut Pool) -> Completion {
+    let Some(bid) = cqueue::buffer_select(flags) else { return completion };
+    let len = u32::try_from(completion.result).unwrap_or(0);
+    let received = pool.received(bid, len, cqueue::buffer_more(flags));
+    if len == 0 {
+        pool.release(received);
+        return completion;
+    }
+    Completion { payload: Payload::Data(received), ..completion }
+}
+
+/// A dial's end, for the shard.
+pub(super) fn dial_completion((token, result): Ended) -> Completion {
+    Completion { token, result, more: false, payload: Payload::None }
+}

@@ -1,0 +1,88 @@
+//! Peer addresses of accepted connections.
+//!
+//! A multishot accept cannot say who connected. `SO_PEERNAME` as a command through the ring works on a direct
+//! descriptor and costs no system call; where it is masked or missing, the descriptor is installed as a plain one, asked
+//! with `getpeername`, and closed. Owns one place per fetch under way, each with the memory the kernel writes to;
+//! a place is free again once its address was taken.
+
+use std::net::SocketAddr;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use io_uring::squeue::Entry;
+use socket2::{SockAddr, SockAddrStorage, SockRef};
+
+use super::ops;
+use super::stable::{Stable, take_storage};
+use crate::token::Token;
+
+/// All fetches of one driver.
+pub(super) struct Peers {
+    by_command: bool,
+    fetches: Vec<Fetch>,
+    free: Vec<u32>,
+}
+
+struct Fetch {
+    /// The token that the shard gave; the kernel gets one of ours, which names the place.
+    token: Token,
+    storage: Stable<SockAddrStorage>,
+    address: Option<SocketAddr>,
+}
+
+impl Peers {
+    pub(super) fn new(by_command: bool) -> Peers {
+        Peers { by_command, fetches: Vec::new(), free: Vec::new() }
+    }
+
+    /// Takes a place and makes the entry that fetches into it; `own` turns a place into the entry's token.
+    pub(super) fn start(&mut self, slot: u32, token: Token, own: impl Fn(u32) -> Token) -> Entry {
+        let place = self.free.pop().unwrap_or_else(|| {
+            let storage = Stable::new(SockAddrStorage::zeroed());
+            self.fetches.push(Fetch { token, storage, address: None });
+            (self.fetches.len() - 1) as u32
+        });
+        let fetch = &mut self.fetches[place as usize];
+        fetch.token = token;
+        if self.by_command {
+            let size = size_of::<SockAddrStorage>() as u32;
+            ops::peer_name(slot, own(place), fetch.storage.as_ptr().cast(), size)
+        } else {
+            ops::install(slot, own(place))
+        }
+    }
+
+    /// Reads what the kernel left; the result is for the shard.
+    pub(super) fn complete(&mut self, place: u32, result: i32) -> (Token, i32) {
+        let fetch = &mut self.fetches[place as usize];
+        if result < 0 {
+            fetch.address = None;
+            return (fetch.token, result);
+        }
+        fetch.address = if self.by_command {
+            let length = (result as u32).min(size_of::<SockAddrStorage>() as u32);
+            // SAFETY: the fetch has completed, so nobody else touches it.
+            let storage = unsafe { take_storage(fetch.storage.get_mut()) };
+            // SAFETY: the kernel wrote `length` bytes of an address of the family they begin with.
+            unsafe { SockAddr::new(storage, length) }.as_socket()
+        } else {
+            // SAFETY: the kernel has just made this descriptor for us alone.
+            let installed = unsafe { OwnedFd::from_raw_fd(result) };
+            SockRef::from(&installed).peer_addr().ok().and_then(|address| address.as_socket())
+        };
+        (fetch.token, 0)
+    }
+
+    /// Takes care of a fetch that nobody waits for any more: a descriptor must not leak.
+    pub(super) fn abandon(&self, result: i32) {
+        if !self.by_command && result >= 0 {
+            // SAFETY: as above.
+            drop(unsafe { OwnedFd::from_raw_fd(result) });
+        }
+    }
+
+    /// The address in a place, which is free again.
+    pub(super) fn take(&mut self, place: u32) -> Option<SocketAddr> {
+        self.free.push(place);
+        self.fetches[place as usize].address.take()
+    }
+}

@@ -1,0 +1,37 @@
+//! Wakes: how another thread ends a shard's wait.
+//!
+//! An eventfd that is only ever written. The ring polls it with a multishot poll, which is edge-triggered: each
+//! write gives one completion, writes between two looks give one together, and nobody has to read the counter
+//! (2^64 wakes would fill it). A wake costs the waker one `write`, the shard one completion and no submission.
+//! A wake that arrives while nobody waits is a completion that ends the next wait.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use crate::handoff::wake::Wake;
+
+/// The shared end of a shard's eventfd. It may outlive the shard: then nobody listens, and nothing happens.
+pub(super) struct EventWaker {
+    eventfd: OwnedFd,
+}
+
+impl EventWaker {
+    pub(super) fn new() -> io::Result<EventWaker> {
+        use rustix::event::{EventfdFlags, eventfd};
+        // Non-blocking, so that no waker could ever be stopped by it.
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(EventWaker { eventfd })
+    }
+
+    /// For the poll; the driver keeps its own reference to the waker, so it stays open as long.
+    pub(super) fn fd(&self) -> RawFd {
+        self.eventfd.as_raw_fd()
+    }
+}
+
+impl Wake for EventWaker {
+    fn wake(&self) {
+        // The only failure left is a full counter, and a full counter has woken.
+        let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
+    }
+}

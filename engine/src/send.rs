@@ -1,0 +1,134 @@
+//! Sending: one chain in flight per connection, watermarks, and who pays when the budget is spent.
+//!
+//! Invariant: bytes leave in the order they were queued; a queue's memory belongs to the kernel
+//! while its chain is in flight, and is released by the completion alone.
+
+use crate::close_reason::CloseReason;
+use crate::conn::{State, flag};
+use crate::driver::Driver;
+use crate::limits;
+use crate::receive::CANCEL_SEND;
+use crate::shard::Shard;
+use crate::token::{Kind, Token};
+
+impl<D: Driver> Shard<D> {
+    /// Sends what is queued, unless a chain is in flight already; then FIN, if that was asked for.
+    #[inline]
+    pub(crate) fn pump_send(&mut self, slot: u32) {
+        let conn = &mut self.core.conns[slot as usize];
+        if conn.has(flag::SENDING) {
+            return;
+        }
+        let generation = conn.generation;
+        if let Some(queue) = &mut conn.send {
+            self.driver.send(slot, Token::new(Kind::Send, generation, slot), queue.begin());
+            conn.set(flag::SENDING);
+            self.core.stats.sends.add(1);
+            self.arm_stall_timer(slot);
+        } else if conn.has(flag::SHUT_WANTED) && !conn.has(flag::SHUT_SENT | flag::CONTROL) {
+            conn.set(flag::SHUT_SENT | flag::CONTROL);
+            self.driver.shutdown_write(slot, Token::new(Kind::Shutdown, generation, slot));
+        }
+    }
+
+    /// The chain in flight ended.
+    #[inline]
+    pub(crate) fn sent(&mut self, slot: u32, result: i32) {
+        let now_ms = self.core.now_ms();
+        let conn = &mut self.core.conns[slot as usize];
+        conn.clear(flag::SENDING);
+        let taken = result.max(0) as usize;
+        let Some(queue) = &mut conn.send else { return };
+        queue.complete(taken, &mut self.core.chunks);
+        conn.bytes_out += taken as u64;
+        if taken > 0 {
+            conn.last_out_ms = now_ms;
+        }
+        self.core.budget.sub(taken);
+        self.core.stats.bytes_out.add(taken as u64);
+        let left = queue.queued_bytes();
+        if left == 0 {
+            self.drop_queue(slot);
+        }
+        self.after_send(slot, result, left);
+    }
+
+    fn after_send(&mut self, slot: u32, result: i32, left: usize) {
+        match -result {
+            errno @ 1.. if errno != libc::ECANCELED && errno != libc::EINTR && errno != libc::EAGAIN => {
+                let reset = matches!(errno, libc::EPIPE | libc::ECONNRESET | libc::ETIMEDOUT | libc::ENOTCONN);
+                self.break_off(slot, if reset { CloseReason::PeerReset } else { CloseReason::Os });
+            }
+            _ => {}
+        }
+        let conn = &self.core.conns[slot as usize];
+        let wants_more = left > 0 || conn.state != State::Open || conn.has(flag::SHUT_WANTED);
+        if conn.has(flag::CHOKED) {
+            self.unchoke(slot, left);
+        } else if wants_more {
+            self.core.mark(slot);
+        }
+    }
+
+    /// Below the low watermark reading goes on, and the handler hears of it.
+    fn unchoke(&mut self, slot: u32, left: usize) {
+        self.core.mark(slot);
+        if left > self.core.facts(slot).options.send_low {
+            return;
+        }
+        let conn = self.core.conn(slot);
+        conn.clear(flag::CHOKED);
+        if conn.state == State::Open && conn.why.is_none() {
+            self.call(slot, |endpoint, core| endpoint.writable(core, slot));
+            self.core.resume(slot);
+        }
+    }
+
+    /// Gives an idle connection's send queue back. Nothing of it may be in flight.
+    pub(crate) fn drop_queue(&mut self, slot: u32) {
+        let Some(mut queue) = self.core.conn(slot).send.take() else { return };
+        self.core.budget.sub(queue.queued_bytes());
+        queue.clear(&mut self.core.chunks);
+        queue.recycle();
+        self.core.recycle(queue);
+    }
+
+    /// Asks for the end of the chain in flight.
+    pub(crate) fn cancel_send(&mut self, slot: u32) {
+        let conn = self.core.conn(slot);
+        if !conn.has(flag::SENDING) || conn.has(flag::CANCELLING_SEND) {
+            return;
+        }
+        conn.set(flag::CANCELLING_SEND);
+        let target = conn.token(Kind::Send, slot);
+        let token = Token::with_aux(Kind::Cancel, CANCEL_SEND, conn.generation, slot);
+        self.driver.cancel(target, token);
+    }
+
+    /// Over budget: the connections that hold the most go first, until the debt is paid. The queue of a victim whose
+    /// chain is in flight is freed when that ends, so the same debt is not charged twice.
+    pub(crate) fn pay_budget(&mut self) {
+        let mut debt = self.core.budget.settle();
+        self.core.stats.send_queue_bytes.set(self.core.budget.held() as u64);
+        if debt == 0 {
+            return;
+        }
+        let dying: usize = self.held_by(|closing| closing).map(|(_, held)| held).sum();
+        debt = debt.saturating_sub(dying);
+        for _ in 0..limits::VICTIMS_PER_TICK {
+            let largest = self.held_by(|closing| !closing).max_by_key(|(_, held)| *held);
+            let Some((slot, held)) = largest.filter(|(_, held)| debt > 0 && *held > 0) else { return };
+            debt = debt.saturating_sub(held);
+            self.core.close(slot, CloseReason::BudgetVictim);
+        }
+    }
+
+    /// What each connection holds in its queue and unread, for those that are (not) about to give it back.
+    fn held_by(&self, wanted: impl Fn(bool) -> bool) -> impl Iterator<Item = (u32, usize)> {
+        (0..).zip(&self.core.conns).filter_map(move |(slot, conn)| {
+            let closing = conn.state > State::Flushing || conn.why.is_some_and(|why| !why.flushes());
+            let held = conn.queued_bytes() + conn.unread_bytes();
+            (wanted(closing) && conn.state != State::Vacant).then_some((slot, held))
+        })
+    }
+}

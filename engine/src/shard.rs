@@ -1,0 +1,387 @@
+//! A shard: one thread's share of the connections, and the tick that drives them.
+//!
+//! [`Shard::tick`] is the whole loop; threads and the simulator call nothing else. Its parts have files of their
+//! own: `accept` (new connections), `receive`, `send`, `deadlines`, `teardown`, `dial`, `datagram`, `control`.
+//! Invariant: callbacks into handlers run only between reaping and flushing, never while completions are
+//! being taken from the ring, and only the flush pushes operations for connections.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::accept::Listener;
+use crate::budget::Budget;
+use crate::buffer::{Chunks, Pool};
+use crate::builder::{ShardParts, ShardSeat};
+use crate::close_reason::CloseReason;
+use crate::conn::{Conn, Receive, State, flag};
+use crate::control::Control;
+use crate::core::{Core, DatagramsOut};
+use crate::dial::Dialing;
+use crate::driver::{Caps, Completion, Driver, Wait};
+use crate::endpoint::Endpoint;
+use crate::handoff::inbox::{Doorbell, Inbox};
+use crate::handoff::mailbox;
+use crate::host::HostRun;
+use crate::id::EndpointId;
+use crate::limits;
+use crate::port::PortRun;
+use crate::receive::Armed;
+use crate::stats::ConnState;
+use crate::time::Time;
+use crate::timer::Wheel;
+use crate::token::Kind;
+
+/// One shard on one driver. The driver is declared, and so dropped, before the pool its kernel writes into.
+pub(crate) struct Shard<D: Driver> {
+    pub(crate) driver: D,
+    pub(crate) pool: Pool,
+    pub(crate) core: Core,
+    pub(crate) endpoints: Vec<Box<dyn Endpoint>>,
+    /// Doors to services, by the service's number.
+    pub(crate) ports: Vec<Option<Box<dyn PortRun>>>,
+    /// Services that run here, and their number.
+    pub(crate) hosts: Vec<(usize, Box<dyn HostRun>)>,
+    pub(crate) inbox: Inbox,
+    pub(crate) bell: Doorbell,
+    pub(crate) mail: mailbox::Receiver<Control>,
+    pub(crate) lane_capacity: usize,
+    pub(crate) listeners: Slab<Listener>,
+    /// Datagram sockets: the driver's number is the index, the value their endpoint.
+    pub(crate) sockets: Vec<EndpointId>,
+    pub(crate) dialing: Slab<Dialing>,
+    pub(crate) armed: Armed,
+    pub(crate) batch: Vec<Completion>,
+    /// Answers that were rung for: numbers of ports.
+    pub(crate) rung: Vec<usize>,
+    /// Something is left to do at once: the next tick must not sleep.
+    pub(crate) more: bool,
+    pub(crate) drain: Drain,
+    pub(crate) stopped: bool,
+}
+
+/// How far a drain has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// None was asked for.
+    No,
+    /// No more accepts; services say good-bye.
+    Services,
+    /// Connections say good-bye.
+    Conns,
+}
+
+/// Lanes of a shard's inbox: first the answers of each service, then the inputs of the services that run here.
+pub(crate) fn host_lane(service: usize, shards: usize, shard: usize) -> usize {
+    limits::SERVICES + service * shards + shard
+}
+
+impl<D: Driver> Shard<D> {
+    /// Puts a shard together on the thread that will run it.
+    pub(crate) fn new(parts: ShardParts, mut driver: D) -> io::Result<Shard<D>> {
+        let ShardParts { shard, seat, endpoints, hosts, pool, handle, .. } = parts;
+        let ShardSeat { inbox, bell, mail, wake, stats } = seat;
+        wake.set(driver.waker());
+        let mut pool = Pool::new(pool)?;
+        driver.provide_buffers(&mut pool);
+        let core = Core {
+            shard,
+            now: driver.now(),
+            conns: Vec::new(),
+            endpoints: Vec::new(),
+            timers: Wheel::new(),
+            dirty: Vec::new(),
+            resume: VecDeque::new(),
+            dials: VecDeque::new(),
+            datagrams: DatagramsOut::default(),
+            chunks: Chunks::new(limits::SPARE_CHUNKS),
+            spare_queues: Vec::new(),
+            budget: Budget::new(parts.shard_budget, parts.engine_budget),
+            admission: parts.admission,
+            stats,
+            live: 0,
+            dial_generation: 0,
+            handle,
+        };
+        let mut shard = Shard {
+            driver,
+            pool,
+            core,
+            endpoints: Vec::new(),
+            ports: Vec::new(),
+            hosts,
+            inbox,
+            bell,
+            mail,
+            lane_capacity: parts.lane_capacity,
+            listeners: Slab::new(),
+            sockets: Vec::new(),
+            dialing: Slab::new(),
+            armed: Armed::default(),
+            batch: Vec::with_capacity(limits::BATCH),
+            rung: Vec::new(),
+            more: true,
+            drain: Drain::No,
+            stopped: false,
+        };
+        for (spec, socket) in endpoints {
+            shard.add_endpoint(&spec, socket);
+        }
+        Ok(shard)
+    }
+
+    /// One turn: wait, take what came, answer, show it. `false` when the shard has stopped.
+    pub(crate) fn tick(&mut self) -> io::Result<bool> {
+        self.wait()?;
+        let began = self.begin();
+        self.reap();
+        self.dispatch();
+        self.take_answers();
+        self.fire_timers();
+        self.resume();
+        self.flush();
+        self.publish(began);
+        Ok(!self.stopped)
+    }
+
+    /// Submits what the last flush pushed and waits for the next thing to do.
+    fn wait(&mut self) -> io::Result<()> {
+        if self.more {
+            return self.driver.enter(Wait::No);
+        }
+        let wait = Wait::For(self.longest_sleep());
+        let Shard { inbox, mail, ports, hosts, driver, .. } = self;
+        let is_idle = || {
+            mail.is_empty()
+                && ports.iter().flatten().all(|port| port.is_idle())
+                && hosts.iter_mut().all(|(_, host)| host.is_idle())
+        };
+        match inbox.try_sleep(is_idle) {
+            Some(_nap) => driver.enter(wait),
+            None => driver.enter(Wait::No),
+        }
+    }
+
+    fn longest_sleep(&self) -> Duration {
+        let hosts = self.hosts.iter().filter_map(|(_, host)| host.next_deadline()).min();
+        let timers = self.core.timers.next_deadline();
+        let next = timers.into_iter().chain(hosts).min().unwrap_or(Time::NEVER);
+        let most = if self.armed.is_empty() { limits::LONGEST_SLEEP } else { limits::PARK_AFTER / 4 };
+        next.since(self.driver.now()).min(most)
+    }
+
+    fn begin(&mut self) -> Time {
+        self.core.now = self.driver.now();
+        self.core.stats.begin_tick(self.core.now);
+        self.pool.set_current();
+        self.more = false;
+        self.core.now
+    }
+
+    /// Collects completions first; callbacks run after.
+    fn reap(&mut self) {
+        self.driver.reap(&mut self.pool, &mut self.batch, limits::BATCH);
+        self.more |= self.batch.len() >= limits::BATCH;
+        self.core.stats.completions.add(self.batch.len() as u64);
+    }
+
+    fn dispatch(&mut self) {
+        let mut batch = std::mem::take(&mut self.batch);
+        for completion in batch.drain(..) {
+            let token = completion.token;
+            let slot = token.slot();
+            match token.kind() {
+                Kind::Accept => self.accepted(slot, completion),
+                Kind::Dial => self.dialled(slot, completion),
+                Kind::DatagramRecv => self.datagram_received(slot, completion),
+                Kind::DatagramSend | Kind::Driver => {}
+                kind => self.dispatch_conn(kind, slot, completion),
+            }
+        }
+        self.batch = batch;
+    }
+
+    /// The completions that belong to one connection.
+    #[inline]
+    fn dispatch_conn(&mut self, kind: Kind, slot: u32, completion: Completion) {
+        let current = self.core.conns.get(slot as usize).map(|conn| conn.generation);
+        // Teardown frees no slot with operations in flight, so a late completion is a bug of the engine.
+        assert_eq!(current, Some(completion.token.generation()), "a completion outlived its connection");
+        match kind {
+            Kind::Recv => self.received(slot, completion),
+            Kind::Send => self.sent(slot, completion.result),
+            Kind::Poll => self.readable(slot, completion.result),
+            Kind::Peer => self.peer_fetched(slot, completion),
+            Kind::Shutdown => {
+                self.core.conn(slot).clear(flag::CONTROL);
+                self.core.mark(slot);
+            }
+            Kind::Cancel => self.cancelled(slot, completion.token.aux()),
+            Kind::Close => self.close_completed(slot),
+            _ => unreachable!("dispatch names the others"),
+        }
+    }
+
+    /// Runs the services that live here, and takes the answers of all.
+    fn take_answers(&mut self) {
+        let shards = self.core.handle.shards();
+        for lane in self.inbox.drain() {
+            match lane.checked_sub(limits::SERVICES) {
+                None => self.rung.push(lane),
+                Some(hosted) => {
+                    let host = self.hosts.iter_mut().find(|(number, _)| *number == hosted / shards);
+                    if let Some((_, host)) = host {
+                        host.rung(hosted % shards);
+                    }
+                }
+            }
+        }
+        self.read_mail();
+        for (_, host) in &mut self.hosts {
+            self.more |= host.step(self.core.now);
+        }
+        for number in std::mem::take(&mut self.rung) {
+            if let Some(port) = &self.ports[number]
+                && port.pump(&mut self.core, &mut self.endpoints)
+            {
+                self.rung.push(number);
+                self.more = true;
+            }
+        }
+        self.drain_step();
+    }
+
+    /// Offers unread bytes again to connections that may read again.
+    fn resume(&mut self) {
+        for _ in 0..limits::RESUMES_PER_TICK {
+            let Some(slot) = self.core.resume.pop_front() else { return };
+            self.core.conn(slot).clear(flag::RESUME);
+            self.offer_again(slot);
+        }
+        self.more |= !self.core.resume.is_empty();
+    }
+
+    /// Turns the marks that callbacks left into operations.
+    fn flush(&mut self) {
+        self.pay_budget();
+        self.start_dials();
+        self.flush_datagrams();
+        self.park_quiet();
+        // Settling may mark others (an upgrade's new handler sends elsewhere), so this is no iterator.
+        let mut at = 0;
+        while let Some(&slot) = self.core.dirty.get(at) {
+            self.core.conn(slot).clear(flag::DIRTY);
+            self.settle(slot);
+            at += 1;
+        }
+        self.core.dirty.clear();
+    }
+
+    /// Brings one connection's operations in line with what it wants.
+    fn settle(&mut self, slot: u32) {
+        let conn = self.core.conn(slot);
+        match conn.state {
+            State::Vacant => {}
+            State::Opening | State::Open if conn.why.is_some() => self.begin_teardown(slot),
+            State::Opening | State::Open => {
+                self.upgrade(slot);
+                self.pump_send(slot);
+                self.arm_receive(slot);
+            }
+            _ => self.advance_teardown(slot),
+        }
+    }
+
+    /// Publishes lanes, buffers and stats, once per tick.
+    fn publish(&mut self, began: Time) {
+        let Shard { ports, core, pool, .. } = self;
+        for port in ports.iter().flatten() {
+            port.publish(core, pool);
+        }
+        self.pool.clear_current();
+        self.pool.collect_returns();
+        self.feed_starved();
+        self.driver.provide_buffers(&mut self.pool);
+        self.more |= !self.core.dirty.is_empty();
+        self.publish_stats();
+        let now = self.driver.now();
+        self.core.stats.end_tick(began, now);
+    }
+
+    fn publish_stats(&mut self) {
+        let Shard { driver, pool, core, ports, .. } = self;
+        let stats = &core.stats;
+        let counts = driver.counts();
+        stats.enters.set(counts.enters);
+        stats.submissions.set(counts.submissions);
+        stats.completion_overflows.set(counts.overflows);
+        stats.buffers_free.set(u64::from(pool.free_buffers()));
+        stats.held_frame_bytes.set(pool.held_bytes());
+        let mut total = crate::port::PortFacts::default();
+        for port in ports.iter().flatten() {
+            total.add(port.facts());
+        }
+        stats.handoff_occupancy.set(total.occupancy as u64);
+        stats.lifecycle_waiting.set(total.lifecycle_waiting as u64);
+        stats.permits_refused.set(total.permits_refused);
+        stats.frames_in.set(total.frames);
+        stats.wakes_sent.set(total.wakes.sent);
+        stats.wakes_suppressed.set(total.wakes.suppressed);
+    }
+
+    pub(crate) fn caps(&self) -> &Caps {
+        self.driver.caps()
+    }
+
+    /// Makes sure that the table has this slot.
+    pub(crate) fn grow(&mut self, slot: u32) {
+        let needed = slot as usize + 1;
+        if self.core.conns.len() < needed {
+            self.core.conns.resize_with(needed, Conn::vacant);
+        }
+    }
+
+    /// Calls into the handler of a connection; an `Err` closes it.
+    pub(crate) fn call(
+        &mut self,
+        slot: u32,
+        act: impl FnOnce(&mut dyn Endpoint, &mut Core) -> Result<(), CloseReason>,
+    ) {
+        let EndpointId(endpoint) = self.core.conn(slot).endpoint;
+        if let Err(why) = act(&mut *self.endpoints[usize::from(endpoint)], &mut self.core) {
+            self.core.close(slot, why);
+        }
+    }
+}
+
+impl Core {
+    /// Changes what a connection is doing, and counts it among its likes.
+    pub(crate) fn turn(&mut self, slot: u32, change: impl FnOnce(&mut Conn)) {
+        let conn = &mut self.conns[slot as usize];
+        let before = class(conn);
+        change(conn);
+        let after = class(conn);
+        if before != after {
+            if let Some(before) = before {
+                self.stats.connections.of(before).sub(1);
+            }
+            if let Some(after) = after {
+                self.stats.connections.of(after).add(1);
+            }
+        }
+    }
+}
+
+/// A connection's state as the stats show it.
+pub(crate) fn class(conn: &Conn) -> Option<ConnState> {
+    match (conn.state, conn.receive) {
+        (State::Vacant, _) => None,
+        (State::Opening, _) => Some(ConnState::Opening),
+        (State::Open, Receive::Parked) => Some(ConnState::Parked),
+        (State::Open, Receive::Armed) => Some(ConnState::Armed),
+        (State::Open, _) => Some(ConnState::Open),
+        _ => Some(ConnState::Closing),
+    }
+}
