@@ -4,7 +4,7 @@
 //! server holds anyway cancels out. The kernel's slabs hold both ends of a loopback connection; the client's end, a plain
 //! socket with its local port, is measured against the `plain` server and taken off.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::io::{Read, Write};
 use std::thread;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
 use crate::load::{PATIENCE, pattern};
+use crate::method::median;
 use crate::process::Process;
 use crate::report::Kind;
 
@@ -106,6 +107,30 @@ pub fn subtract_client_end(footprints: &mut [Footprint], plain: &Footprint) {
     let client_end = (plain.slab_both_ends + plain.port_records) / 2.0;
     for footprint in footprints {
         footprint.kernel = footprint.slab_both_ends - client_end;
+    }
+}
+
+/// The median of several measurements of one server, cache by cache: files opened meanwhile grow caches that sockets
+/// use too, such as dentries, now and then.
+pub fn median_of(runs: &[Footprint]) -> Footprint {
+    let of =
+        |value: &dyn Fn(&Footprint) -> f64| median(&mut runs.iter().map(value).collect::<Vec<_>>());
+    let names: BTreeSet<&String> = runs.iter().flat_map(|run| run.caches.keys()).collect();
+    let cache = |name: &String| of(&|run| run.caches.get(name).copied().unwrap_or(0.0));
+    let caches: BTreeMap<String, f64> = names
+        .into_iter()
+        .map(|name| (name.clone(), cache(name)))
+        .filter(|&(_, bytes)| bytes > 0.0)
+        .collect();
+    Footprint {
+        name: runs[0].name.clone(),
+        kind: runs[0].kind,
+        rss: of(&|run| run.rss),
+        pss: of(&|run| run.pss),
+        slab_both_ends: caches.values().sum(),
+        port_records: of(&|run| run.port_records),
+        kernel: 0.0,
+        caches,
     }
 }
 
@@ -245,6 +270,29 @@ mod tests {
         let slope = slab_slope(&low, &high, 1_000.0);
         // filp grew by a tenth of an object per connection: not by connections. File inodes are never theirs.
         assert_eq!(slope, BTreeMap::from([("TCP".to_owned(), 2.0 * 2368.0)]));
+    }
+
+    #[test]
+    fn median_of_runs_drops_what_only_one_saw() {
+        let run = |dentry: f64, stray: Option<f64>| Footprint {
+            name: "plain".to_owned(),
+            kind: Kind::Floor,
+            rss: 1.0,
+            pss: 1.0,
+            slab_both_ends: 0.0,
+            port_records: 0.0,
+            kernel: 0.0,
+            caches: [("dentry", Some(dentry)), ("kmalloc-64", stray)]
+                .into_iter()
+                .filter_map(|(name, bytes)| Some((name.to_owned(), bytes?)))
+                .collect(),
+        };
+        let merged = median_of(&[run(384.0, None), run(868.0, Some(64.0)), run(385.0, None)]);
+        assert_eq!(
+            merged.caches,
+            BTreeMap::from([("dentry".to_owned(), 385.0)])
+        );
+        assert_eq!(merged.slab_both_ends, 385.0);
     }
 
     #[test]

@@ -184,9 +184,9 @@ fn verdict(row: usize, estimate: &Estimate, resolution: f64) -> &'static str {
     match row {
         0 => "baseline",
         1 => "A/A",
-        _ if (estimate.median - 1.0).abs() <= resolution => "not resolved",
-        _ if estimate.median < 1.0 => "cheaper",
-        _ => "dearer",
+        _ if estimate.high < 1.0 && estimate.median < 1.0 - resolution => "cheaper",
+        _ if estimate.low > 1.0 && estimate.median > 1.0 + resolution => "dearer",
+        _ => "not resolved",
     }
 }
 

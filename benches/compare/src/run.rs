@@ -22,6 +22,9 @@ use crate::servers::Server;
 /// Rounds thrown away: tables grow, caches and branch predictors warm up.
 const WARM_UP: usize = 2;
 
+/// Measurements of a server's memory, each with a fresh process.
+const IDLE_RUNS: usize = 3;
+
 pub struct Plan {
     /// Without the baseline and its twin, which every table has.
     pub specs: Vec<Spec>,
@@ -115,7 +118,10 @@ impl Plan {
             .collect();
         let mut footprints = Vec::with_capacity(specs.len());
         for spec in &specs {
-            footprints.push(self.footprint(spec)?);
+            let runs = (0..IDLE_RUNS)
+                .map(|_| self.footprint(spec))
+                .collect::<Result<Vec<_>>>()?;
+            footprints.push(memory::median_of(&runs));
         }
         let plain = footprints[0].clone();
         memory::subtract_client_end(&mut footprints, &plain);
