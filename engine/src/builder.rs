@@ -257,12 +257,7 @@ impl Builder {
         factory: impl Fn(ShardId) -> H + Send + Sync + 'static,
     ) -> EndpointId {
         let id = EndpointId(self.endpoints.len() as u16);
-        let service = service.clone();
-        let build = move |id: EndpointId, doors: &mut Doors<'_>| -> Box<dyn Endpoint> {
-            Box::new(Typed::new(id, factory(doors.shard), doors.open(&service)))
-        };
-        let count = Arc::new(ListenerCount::new(options.max_connections));
-        let spec = Arc::new(EndpointSpec { id, options, socket, count, build: Box::new(build) });
+        let spec = Arc::new(endpoint_spec(id, options, socket, service, factory));
         self.endpoints.push(EndpointSeat { spec, place });
         id
     }
@@ -275,6 +270,7 @@ impl Builder {
     ) -> Result<(Vec<ShardParts>, Vec<ThreadHost>), StartError> {
         let Builder { config, handle, shards, services, endpoints } = self;
         let count = shards.len();
+        handle.set_endpoints(endpoints.len());
         let admission = AdmissionConfig::new(config.max_connections, config.max_per_source);
         let admission = Arc::new(Admission::new(admission, seed));
         let engine_budget = EngineBudget::new(config.engine_budget);
@@ -302,6 +298,22 @@ impl Builder {
         }
         Ok((parts, threads))
     }
+}
+
+/// What makes an endpoint's part on each shard.
+pub(crate) fn endpoint_spec<H: Handler>(
+    id: EndpointId,
+    options: EndpointOptions,
+    socket: SocketOptions,
+    service: &ServiceRef<H::Service>,
+    factory: impl Fn(ShardId) -> H + Send + Sync + 'static,
+) -> EndpointSpec {
+    let service = service.clone();
+    let build = move |id: EndpointId, doors: &mut Doors<'_>| -> Box<dyn Endpoint> {
+        Box::new(Typed::new(id, factory(doors.shard), doors.open(&service)))
+    };
+    let count = Arc::new(ListenerCount::new(options.max_connections));
+    EndpointSpec { id, options, socket, count, build: Box::new(build) }
 }
 
 fn check(config: &Config) -> Result<(), StartError> {

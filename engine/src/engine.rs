@@ -3,7 +3,6 @@
 //! Invariant: [`Builder::start`] returns with everything bound and every shard ticking, or with an error and nothing
 //! left behind. The library installs no signal handler, logger or panic hook.
 
-use std::any::Any;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use std::time::Duration;
 
 use crate::builder::{Builder, EndpointSeat, Place, ShardParts, ThreadHost};
 use crate::config::Config;
-use crate::control::Socket;
+use crate::control::{EndpointSpec, Socket};
 use crate::driver::{Caps, Driver};
 use crate::handle::{Handle, Order};
 use crate::host;
@@ -191,22 +190,31 @@ impl Builder {
 
 /// Binds an endpoint's sockets, one per shard.
 fn bind(seat: &EndpointSeat, shards: usize, handle: &Handle) -> Result<Vec<Socket>, StartError> {
-    let options = &seat.spec.socket;
-    let (addr, bound) = match &seat.place {
+    let (local, sockets) = match &seat.place {
         Place::Inside => return Ok((0..shards).map(|_| Socket::None).collect()),
-        Place::Listen(addr, balance) => (addr, net::bind_listeners(addr, options, shards, *balance)),
-        Place::Datagram(addr) => (addr, bind_datagrams(addr, options, shards)),
-    };
-    let (sockets, local) = bound.map_err(|source| StartError::Bind { addr: addr.clone(), source })?;
-    handle.add_addr(seat.spec.id, local.clone());
-    let wrap = |socket: OwnedFd| {
-        let socket: Box<dyn Any + Send> = Box::new(socket);
-        match &seat.place {
-            Place::Datagram(_) => Socket::Datagram(socket),
-            _ => Socket::Listener(socket, local.clone()),
+        Place::Listen(addr, balance) => bind_listener(&seat.spec, addr, *balance, shards)?,
+        Place::Datagram(addr) => {
+            let bound = bind_datagrams(addr, &seat.spec.socket, shards);
+            let (sockets, local) = bound.map_err(|source| StartError::Bind { addr: addr.clone(), source })?;
+            (local, sockets.into_iter().map(|socket| Socket::Datagram(Box::new(socket))).collect())
         }
     };
-    Ok(sockets.into_iter().map(wrap).collect())
+    handle.add_addr(seat.spec.id, local);
+    Ok(sockets)
+}
+
+/// Binds a listener's sockets, one per shard.
+pub(crate) fn bind_listener(
+    spec: &EndpointSpec,
+    addr: &Addr,
+    balance: Balance,
+    shards: usize,
+) -> Result<(Addr, Vec<Socket>), StartError> {
+    let bound = net::bind_listeners(addr, &spec.socket, shards, balance);
+    let (sockets, local) = bound.map_err(|source| StartError::Bind { addr: addr.clone(), source })?;
+    let wrap = |socket: OwnedFd| Socket::Listener(Box::new(socket), local.clone());
+    let sockets = sockets.into_iter().map(wrap).collect();
+    Ok((local, sockets))
 }
 
 fn bind_datagrams(addr: &Addr, options: &SocketOptions, shards: usize) -> io::Result<(Vec<OwnedFd>, Addr)> {

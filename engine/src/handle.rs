@@ -5,14 +5,18 @@
 use std::any::TypeId;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use crate::builder::{ServiceRef, endpoint_spec};
 use crate::close_reason::CloseReason;
+use crate::config::Listen;
 use crate::control::{Connections, Control};
 use crate::core::DialRequest;
 use crate::driver::Caps;
-use crate::handoff::mailbox;
+use crate::engine::{self, StartError};
+use crate::handler::Handler;
+use crate::handoff::mailbox::{self, SendError};
 use crate::id::{ConnId, EndpointId, ShardId};
 use crate::net::Addr;
 use crate::service::{PublishError, Published};
@@ -32,6 +36,8 @@ struct Shared {
     stats: Vec<Arc<ShardStats>>,
     registry: RwLock<Registry>,
     caps: OnceLock<Caps>,
+    /// How many endpoints there are: the next one's number. Whoever adds one holds it meanwhile.
+    endpoints: Mutex<usize>,
     next_dial: AtomicUsize,
     service_panics: AtomicU64,
 }
@@ -67,6 +73,7 @@ impl Handle {
             stats,
             registry: RwLock::default(),
             caps: OnceLock::new(),
+            endpoints: Mutex::new(0),
             next_dial: AtomicUsize::new(0),
             service_panics: AtomicU64::new(0),
         }))
@@ -136,6 +143,39 @@ impl Handle {
         self.order(ShardId(shard as u16), Control::Dial(DialRequest { endpoint, addr, tag }))
     }
 
+    /// Adds a listener to the running engine: bound when this returns, accepting a moment later.
+    ///
+    /// # Errors
+    ///
+    /// An address that cannot be read or bound, or an engine that has not started or is about to end.
+    pub fn listen<H: Handler>(
+        &self,
+        listen: Listen,
+        service: &ServiceRef<H::Service>,
+        factory: impl Fn(ShardId) -> H + Send + Sync + 'static,
+    ) -> Result<EndpointId, StartError> {
+        let addr = listen.addr.map_err(StartError::Address)?;
+        if self.driver().is_none() {
+            return Err(StartError::Config("the engine has not started".into()));
+        }
+        // Held throughout: every shard must hear of new endpoints in the same order. No shard ever takes it.
+        let mut endpoints = self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = EndpointId(*endpoints as u16);
+        let spec = Arc::new(endpoint_spec(id, listen.options, listen.socket, service, factory));
+        let (local, sockets) = engine::bind_listener(&spec, &addr, listen.balance, self.shards())?;
+        *endpoints += 1;
+        self.add_addr(id, local);
+        for (mail, socket) in self.0.mail.iter().zip(sockets) {
+            let mut order = Control::Add(Arc::clone(&spec), socket);
+            // A full mailbox is emptied within ticks, and a shard that is gone needs no endpoint.
+            while let Err(SendError::Full(back)) = mail.send(order) {
+                order = back;
+                std::thread::yield_now();
+            }
+        }
+        Ok(id)
+    }
+
     /// Stops accepting on an endpoint; its connections live on.
     pub fn unlisten(&self, endpoint: EndpointId) {
         for shard in &self.0.mail {
@@ -193,6 +233,10 @@ impl Handle {
 
     pub(crate) fn add_service(&self, orders: Box<dyn Fn(Order) + Send + Sync>) {
         self.write(|registry| registry.services.push(orders));
+    }
+
+    pub(crate) fn set_endpoints(&self, count: usize) {
+        *self.0.endpoints.lock().unwrap_or_else(PoisonError::into_inner) = count;
     }
 
     pub(crate) fn add_addr(&self, endpoint: EndpointId, addr: Addr) {

@@ -99,15 +99,12 @@ impl<O: Send> Outbox<O> {
         }
     }
 
-    /// Shows the answers to their shards. With something spilled, the shard is asked to ring when it made room.
+    /// Shows the answers to their shards.
     fn publish(&mut self) {
-        for OutLane { link, spill } in &mut self.shards {
+        for OutLane { link, .. } in &mut self.shards {
             let Some((replies, bell, number)) = link else { continue };
             if replies.publish() {
                 let _ = bell.ring(*number);
-            }
-            if !spill.is_empty() {
-                replies.ask_for_room();
             }
         }
     }

@@ -62,12 +62,16 @@ mod host;
 mod id;
 mod limits;
 pub mod net;
+#[cfg(feature = "internals")]
+mod null;
 mod port;
 mod receive;
 mod ring;
 mod send;
 mod service;
 mod shard;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod stats;
 mod teardown;
 mod time;
@@ -101,8 +105,10 @@ pub mod bench_internals {
         SendChain, SendQueue, Unread, flush_returns,
     };
     pub use crate::handoff::{inbox, lane, mailbox, ready, wake};
+    pub use crate::null::NullShard;
 
     /// What the shard gives to a handler.
+    #[inline]
     pub fn recv_buf(pool: &mut Pool, received: Received) -> crate::buffer::RecvBuf<'_> {
         crate::buffer::RecvBuf::from_pool(pool, received)
     }

@@ -1,0 +1,289 @@
+//! What it costs to hand a 32-byte descriptor to another core: our lane beside bare rtrb.
+//!
+//! Both move the same descriptors in batches of 64 through 1,024 slots between the same two pinned
+//! threads. First the ratios, from slices that alternate within this run: wall time on a shared machine
+//! drifts, and only the ratio of neighbours means anything. Then criterion's view of each.
+//!
+//! Run with `cargo bench -p megamux-micro --bench handoff`.
+
+use std::{
+    hint::{black_box, spin_loop},
+    sync::Barrier,
+    thread,
+    time::{Duration, Instant},
+};
+
+use criterion::{Criterion, Throughput};
+use megamux_engine::bench_internals::{
+    inbox::inbox,
+    lane::lane,
+    ready::ReadySet,
+    wake::{Sleeper, Wake},
+};
+
+/// As large as what a shard sends: connection, range of a frame, kind.
+type Descriptor = [u64; 4];
+
+const CAPACITY: usize = 1024;
+const BATCH: usize = 64;
+const PRODUCER_CORE: usize = 0;
+const CONSUMER_CORE: usize = 1;
+
+fn main() {
+    pin(PRODUCER_CORE);
+    ratios();
+    let mut criterion = Criterion::default().configure_from_args();
+    two_cores(&mut criterion);
+    one_core(&mut criterion);
+    criterion.final_summary();
+}
+
+/// Moves that many batches and says how long it took.
+type Mover = fn(batches: usize) -> Duration;
+
+const MOVERS: [(&str, Mover); 4] = [
+    ("rtrb chunks", rtrb_chunks),
+    ("rtrb chunks again (A/A)", rtrb_chunks),
+    ("lane", bare_lane),
+    ("lane + doorbell", rung_lane),
+];
+
+/// Paired slices, alternating order, median of the ratios to rtrb with its quartiles.
+fn ratios() {
+    const SLICES: usize = 201;
+    const BATCHES: usize = 4_000;
+    let mut times = [const { Vec::new() }; MOVERS.len()];
+    for slice in 0..SLICES {
+        for turn in 0..MOVERS.len() {
+            let which = (slice + turn) % MOVERS.len();
+            let taken = MOVERS[which].1(BATCHES);
+            times[which].push(taken.as_secs_f64() / (BATCHES * BATCH) as f64 * 1e9);
+        }
+    }
+    println!("{SLICES} slices of {} descriptors each", BATCHES * BATCH);
+    println!(
+        "{:<26}{:>10}{:>10}{:>24}",
+        "", "ns best", "ns median", "ratio to rtrb (q1 - q3)"
+    );
+    for ((name, _), own) in MOVERS.iter().zip(&times) {
+        let mut ratios: Vec<f64> = own.iter().zip(&times[0]).map(|(a, b)| a / b).collect();
+        let mut own = own.clone();
+        own.sort_by(f64::total_cmp);
+        ratios.sort_by(f64::total_cmp);
+        println!(
+            "{name:<26}{:>10.2}{:>10.2}{:>10.2} ({:.2} - {:.2})",
+            own[0],
+            own[SLICES / 2],
+            ratios[SLICES / 2],
+            ratios[SLICES / 4],
+            ratios[SLICES * 3 / 4],
+        );
+    }
+}
+
+fn two_cores(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("handoff/two_cores");
+    group
+        .throughput(Throughput::Elements(BATCH as u64))
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
+    for (name, mover) in MOVERS {
+        if !name.ends_with("(A/A)") {
+            group.bench_function(name, |b| b.iter_custom(|iters| mover(iters as usize)));
+        }
+    }
+    group.finish();
+}
+
+/// The instructions without the cache misses: what one thread pays for both ends.
+fn one_core(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("handoff/one_core");
+    group
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    group.bench_function("lane, 64 through", |b| {
+        let (mut tx, mut rx) = lane::<Descriptor>(CAPACITY, 16);
+        b.iter(|| {
+            for n in 0..BATCH as u64 {
+                let _ = tx.push([n; 4]);
+            }
+            tx.publish();
+            while let Some(descriptor) = rx.pop() {
+                black_box(descriptor);
+            }
+            rx.release();
+        });
+    });
+    group.bench_function("rtrb, 64 through", |b| {
+        let (mut tx, mut rx) = rtrb::RingBuffer::<Descriptor>::new(CAPACITY);
+        b.iter(|| {
+            fill(&mut tx);
+            let chunk = rx.read_chunk(BATCH).expect("just filled");
+            for descriptor in chunk {
+                black_box(descriptor);
+            }
+        });
+    });
+    group.bench_function("mark a set bit", |b| {
+        let set = ReadySet::new(256);
+        set.mark(200);
+        b.iter(|| set.mark(black_box(200)));
+    });
+    group.bench_function("mark a clear bit and drain it", |b| {
+        let set = ReadySet::new(256);
+        b.iter(|| {
+            set.mark(black_box(200));
+            set.drain().count()
+        });
+    });
+    group.bench_function("look at 4,096 idle lanes", |b| {
+        let set = ReadySet::new(4096);
+        b.iter(|| black_box(&set).drain().count());
+    });
+    group.bench_function("notify one who is up", |b| {
+        let sleeper = Sleeper::new(Box::new(NoWake));
+        b.iter(|| black_box(&sleeper).notify());
+    });
+    group.finish();
+}
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+fn rtrb_chunks(batches: usize) -> Duration {
+    let (mut tx, mut rx) = rtrb::RingBuffer::<Descriptor>::new(CAPACITY);
+    across(
+        || {
+            for _ in 0..batches {
+                fill(&mut tx);
+            }
+        },
+        move || {
+            let mut left = batches * BATCH;
+            while left > 0 {
+                let ready = rx.slots().min(BATCH);
+                if ready == 0 {
+                    spin_loop();
+                    continue;
+                }
+                for descriptor in rx.read_chunk(ready).expect("counted above") {
+                    black_box(descriptor);
+                }
+                left -= ready;
+            }
+        },
+    )
+}
+
+fn fill(tx: &mut rtrb::Producer<Descriptor>) {
+    loop {
+        if let Ok(chunk) = tx.write_chunk_uninit(BATCH) {
+            chunk.fill_from_iter((0..BATCH as u64).map(|n| [n; 4]));
+            return;
+        }
+        spin_loop();
+    }
+}
+
+fn bare_lane(batches: usize) -> Duration {
+    let (mut tx, mut rx) = lane::<Descriptor>(CAPACITY, 16);
+    across(
+        || {
+            for _ in 0..batches {
+                push_batch(&mut tx);
+                tx.publish();
+            }
+        },
+        move || {
+            let mut left = batches * BATCH;
+            while left > 0 {
+                let taken = take_batch(&mut rx);
+                if taken == 0 {
+                    spin_loop();
+                    continue;
+                }
+                rx.release();
+                left -= taken;
+            }
+        },
+    )
+}
+
+/// What the engine does: each publish rings, and the consumer looks only where it was rung.
+fn rung_lane(batches: usize) -> Duration {
+    let (mut tx, mut rx) = lane::<Descriptor>(CAPACITY, 16);
+    let (mut inbox, bell) = inbox(64, Box::new(NoWake));
+    across(
+        || {
+            for _ in 0..batches {
+                push_batch(&mut tx);
+                tx.publish();
+                let _ = bell.ring(7);
+            }
+        },
+        move || {
+            let mut left = batches * BATCH;
+            while left > 0 {
+                for _lane in inbox.drain() {
+                    loop {
+                        let taken = take_batch(&mut rx);
+                        if taken == 0 {
+                            break;
+                        }
+                        left -= taken;
+                        rx.release();
+                    }
+                }
+                spin_loop();
+            }
+        },
+    )
+}
+
+fn push_batch(tx: &mut megamux_engine::bench_internals::lane::Producer<Descriptor>) {
+    for n in 0..BATCH as u64 {
+        while tx.push([n; 4]).is_err() {
+            spin_loop();
+        }
+    }
+}
+
+fn take_batch(rx: &mut megamux_engine::bench_internals::lane::Consumer<Descriptor>) -> usize {
+    let mut taken = 0;
+    while taken < BATCH
+        && let Some(descriptor) = rx.pop()
+    {
+        black_box(descriptor);
+        taken += 1;
+    }
+    taken
+}
+
+/// Runs `produce` here and `consume` on the other core; from the common start to the last item taken.
+fn across(produce: impl FnOnce(), consume: impl FnOnce() + Send) -> Duration {
+    let start = Barrier::new(2);
+    thread::scope(|scope| {
+        let consumer = scope.spawn(|| {
+            pin(CONSUMER_CORE);
+            start.wait();
+            consume();
+            Instant::now()
+        });
+        start.wait();
+        let began = Instant::now();
+        produce();
+        consumer.join().expect("the consumer only counts") - began
+    })
+}
+
+fn pin(core: usize) {
+    assert!(
+        core_affinity::set_for_current(core_affinity::CoreId { id: core }),
+        "cannot pin to core {core}: this bench wants two cores"
+    );
+}

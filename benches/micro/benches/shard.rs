@@ -1,0 +1,51 @@
+//! What the engine itself costs per message: a whole tick of a shard over a driver without a kernel.
+//!
+//! 500 connections each send 64 bytes and get them back: one receive completion, one handler call, one send and
+//! its completion. The time includes the null driver's own copy into the pool. Bar: 60 ns per message.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use megamux_engine::bench_internals::NullShard;
+use megamux_engine::{
+    CloseReason, ConnInfo, Cx, Handler, NO_SERVICE, NoService, RecvBuf,
+};
+
+const CONNS: u32 = 500;
+
+struct Echo;
+
+impl Handler for Echo {
+    type Service = NoService;
+    type Conn = ();
+
+    fn on_open(&mut self, _: &mut Cx<'_, NoService>, _: &ConnInfo) -> Result<(), CloseReason> {
+        Ok(())
+    }
+
+    fn on_data(
+        &mut self,
+        cx: &mut Cx<'_, NoService>,
+        _: &mut (),
+        data: &mut RecvBuf<'_>,
+    ) -> Result<(), CloseReason> {
+        cx.send_frame(data.take_all());
+        Ok(())
+    }
+}
+
+fn echo(c: &mut Criterion) {
+    let mut group = c.benchmark_group("shard");
+    group.throughput(Throughput::Elements(u64::from(CONNS)));
+    let builder = NullShard::builder().expect("a builder");
+    let mut shard =
+        NullShard::new(builder, &NO_SERVICE, || Echo, CONNS, &[7; 64]).expect("a shard");
+    let before = shard.answered();
+    shard.tick();
+    assert_eq!(shard.answered() - before, u64::from(CONNS), "every connection is served in a tick");
+    group.bench_function("echo 64 B, 500 connections", |b| b.iter(|| black_box(&mut shard).tick()));
+    group.finish();
+}
+
+criterion_group!(benches, echo);
+criterion_main!(benches);

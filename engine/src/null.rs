@@ -1,0 +1,272 @@
+//! A driver without a kernel, for measuring what the engine itself costs per message.
+//!
+//! Every connection sends a message of the same size as soon as the answer to the last one was taken, in the shape a
+//! busy ring has: one receive completion and one send completion per message, buffers consumed bit by bit.
+//! It must not be used for anything but measurement: it checks nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::buffer::{Pool, SendChain};
+use crate::builder::{Builder, ServiceRef};
+use crate::config::{Config, Listen};
+use crate::control::Socket;
+use crate::driver::{Caps, Completion, Driver, DriverCounts, Payload, Wait};
+use crate::engine::StartError;
+use crate::handler::Handler;
+use crate::handoff::wake::Wake;
+use crate::net::{Addr, Dial};
+use crate::shard::Shard;
+use crate::time::Time;
+use crate::token::{Kind, Token};
+
+/// One shard on a [`NullDriver`], with `conns` connections that never stop talking.
+pub struct NullShard(Shard<NullDriver>);
+
+impl NullShard {
+    /// Builds a shard with one listener; the message is what each connection sends.
+    ///
+    /// # Errors
+    ///
+    /// What [`Builder::start`] may say.
+    pub fn new<H: Handler>(
+        mut builder: Builder,
+        service: &ServiceRef<H::Service>,
+        handler: fn() -> H,
+        conns: u32,
+        message: &[u8],
+    ) -> Result<NullShard, StartError> {
+        builder.listen(Listen::tcp("127.0.0.1:1"), service, move |_| handler())?;
+        let (mut parts, _) = builder.into_parts(1, |_, _| {
+            let addr = Addr::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)));
+            Ok(vec![Socket::Listener(Box::new(()), addr)])
+        })?;
+        let driver = NullDriver::new(conns, message);
+        let shard = Shard::new(parts.remove(0), driver).map_err(StartError::Thread)?;
+        let mut shard = NullShard(shard);
+        // Accept, peer, poll, one-shot receive, multishot receive: then every connection is at full speed.
+        for _ in 0..16 {
+            shard.tick();
+        }
+        Ok(shard)
+    }
+
+    /// A builder for one shard.
+    ///
+    /// # Errors
+    ///
+    /// Settings that do not fit together.
+    pub fn builder() -> Result<Builder, StartError> {
+        Builder::new(Config { shards: 1, ..Config::default() })
+    }
+
+    /// One tick: one message of every connection.
+    pub fn tick(&mut self) {
+        let _ = self.0.tick();
+    }
+
+    /// Messages answered so far.
+    pub fn answered(&self) -> u64 {
+        self.0.driver.answered
+    }
+}
+
+struct NullDriver {
+    caps: Caps,
+    conns: u32,
+    message: Vec<u8>,
+    accepting: Option<Token>,
+    ready: Vec<Completion>,
+    receiving: Vec<Option<Token>>,
+    buffers: std::collections::VecDeque<(u16, u32)>,
+    /// Connections whose next message is due.
+    due: Vec<u32>,
+    answered: u64,
+    clock: u64,
+}
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+impl NullDriver {
+    fn new(conns: u32, message: &[u8]) -> NullDriver {
+        NullDriver {
+            caps: Caps {
+                driver: "null",
+                incremental_buffers: true,
+                recv_budget: true,
+                min_wait: true,
+                registered_ring: true,
+                peer_cmd: true,
+                msg_ring: true,
+                masked: Vec::new(),
+            },
+            conns,
+            message: message.to_vec(),
+            accepting: None,
+            ready: Vec::new(),
+            receiving: vec![None; conns as usize],
+            buffers: Default::default(),
+            due: Vec::new(),
+            answered: 0,
+            clock: 0,
+        }
+    }
+
+    fn done(&mut self, token: Token, result: i32) {
+        self.ready.push(Completion { token, result, more: false, payload: Payload::None });
+    }
+
+    fn receive(&mut self, pool: &mut Pool, slot: u32) -> Option<Completion> {
+        let token = self.receiving[slot as usize]?;
+        let len = self.message.len() as u32;
+        let (bid, left) = self.buffers.front_mut()?;
+        pool.fill(*bid, &self.message);
+        *left -= len;
+        let (bid, keeps) = (*bid, *left >= len);
+        if !keeps {
+            self.buffers.pop_front();
+        }
+        let payload = Payload::Data(pool.received(bid, len, keeps));
+        let more = token.aux() == 0;
+        if !more {
+            self.receiving[slot as usize] = None;
+        }
+        let token = Token::new(Kind::Recv, token.generation(), slot);
+        Some(Completion { token, result: len as i32, more, payload })
+    }
+}
+
+impl Driver for NullDriver {
+    type Listener = ();
+    type Datagram = ();
+
+    fn now(&self) -> Time {
+        Time::from_nanos(self.clock)
+    }
+
+    fn entropy(&mut self) -> u64 {
+        4
+    }
+
+    fn caps(&self) -> &Caps {
+        &self.caps
+    }
+
+    fn slots(&self) -> u32 {
+        self.conns
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        Arc::new(NoWake)
+    }
+
+    fn adopt_listener(&mut self, (): ()) -> io::Result<u32> {
+        Ok(0)
+    }
+
+    fn close_listener(&mut self, _: u32) {}
+
+    fn accept(&mut self, _: u32, token: Token) {
+        self.accepting = Some(token);
+        for slot in 0..self.conns {
+            self.ready.push(Completion { token, result: slot as i32, more: true, payload: Payload::None });
+        }
+    }
+
+    fn peer(&mut self, _: u32, token: Token) {
+        self.ready.push(Completion { token, result: 16, more: false, payload: Payload::Peer(0) });
+    }
+
+    fn take_peer(&mut self, _: u32) -> Option<SocketAddr> {
+        Some(SocketAddr::from(([127, 0, 0, 1], 9)))
+    }
+
+    fn dial(&mut self, _: &Dial, token: Token) {
+        self.done(token, -libc::ECONNREFUSED);
+    }
+
+    fn poll_readable(&mut self, _: u32, token: Token) {
+        self.done(token, 1);
+    }
+
+    fn recv_once(&mut self, slot: u32, token: Token) {
+        self.receiving[slot as usize] = Some(Token::with_aux(Kind::Recv, 1, token.generation(), slot));
+        self.due.push(slot);
+    }
+
+    fn recv_multishot(&mut self, slot: u32, token: Token, _: u32) {
+        self.receiving[slot as usize] = Some(token);
+        self.due.push(slot);
+    }
+
+    fn send(&mut self, slot: u32, token: Token, chain: &SendChain) {
+        self.done(token, chain.total() as i32);
+        self.answered += 1;
+        if self.receiving[slot as usize].is_some() {
+            self.due.push(slot);
+        }
+    }
+
+    fn shutdown_write(&mut self, _: u32, token: Token) {
+        self.done(token, 0);
+    }
+
+    fn reset_on_close(&mut self, _: u32) {}
+
+    fn close(&mut self, _: u32, token: Token) {
+        self.done(token, 0);
+    }
+
+    fn cancel(&mut self, _: Token, token: Token) {
+        self.done(token, -libc::ENOENT);
+    }
+
+    fn adopt_datagram(&mut self, (): ()) -> io::Result<u32> {
+        Ok(0)
+    }
+
+    fn datagram_recv(&mut self, _: u32, _: Token) {}
+
+    fn datagram(&self, _: u32) -> (SocketAddr, &[u8], bool) {
+        (SocketAddr::from(([127, 0, 0, 1], 9)), &[], false)
+    }
+
+    fn datagram_send(&mut self, _: u32, _: Token, _: SocketAddr, _: &[u8]) -> bool {
+        false
+    }
+
+    fn close_datagram(&mut self, _: u32) {}
+
+    fn provide_buffers(&mut self, pool: &mut Pool) {
+        while let Some(buffer) = pool.take_free() {
+            self.buffers.push_back((buffer.bid, buffer.len));
+        }
+    }
+
+    fn enter(&mut self, _: Wait) -> io::Result<()> {
+        self.clock += 1_000;
+        Ok(())
+    }
+
+    fn reap(&mut self, pool: &mut Pool, out: &mut Vec<Completion>, _: usize) {
+        out.append(&mut self.ready);
+        let mut due = std::mem::take(&mut self.due);
+        due.retain(|&slot| match self.receive(pool, slot) {
+            Some(completion) => {
+                out.push(completion);
+                false
+            }
+            None => true,
+        });
+        self.due = due;
+    }
+
+    fn counts(&self) -> DriverCounts {
+        DriverCounts::default()
+    }
+}
