@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use crossbeam_utils::sync::Parker;
 
+#[cfg(feature = "tokio-uring")]
+use crate::async_service::{self, Async, AsyncParts, AsyncRuntime, AsyncService, TaskWake};
 use crate::admission::{Admission, AdmissionConfig, ListenerCount};
 use crate::budget::EngineBudget;
 use crate::buffer::PoolConfig;
@@ -18,7 +20,7 @@ use crate::handler::Handler;
 use crate::handoff::inbox::{Doorbell, Inbox, inbox};
 use crate::handoff::mailbox::{self, mailbox};
 use crate::handoff::wake::{ThreadWake, Wake};
-use crate::host::{Host, HostMail, HostRun};
+use crate::host::{self, Host, HostMail, HostRun};
 use crate::id::{EndpointId, MAX_SHARDS, ShardId};
 use crate::limits;
 use crate::net::{Addr, Balance, SocketOptions};
@@ -79,8 +81,11 @@ pub(crate) struct ThreadHost {
     pub(crate) name: String,
     pub(crate) host: Box<dyn HostRun>,
     pub(crate) inbox: Inbox,
-    pub(crate) parker: Parker,
+    pub(crate) run: Runner,
 }
+
+/// Runs a host on its thread until it is stopped.
+pub(crate) type Runner = Box<dyn FnOnce(Box<dyn HostRun>, Inbox, Instant) + Send>;
 
 /// A service that was registered with a builder; handlers reach it through endpoints made with this.
 pub struct ServiceRef<S: Service>(Option<Arc<Registered<S>>>);
@@ -150,9 +155,7 @@ impl Builder {
         let number = self.services.len();
         let shards = self.config.shards;
         let refused = |reason| StartError::Service { name: name.to_owned(), reason };
-        if number >= limits::SERVICES {
-            return Err(refused("an engine has at most 16 services"));
-        }
+        self.check_service(name)?;
         let seats: Vec<usize> = match placement {
             Placement::PerShard if S::SCOPE == Scope::Node && shards > 1 => {
                 return Err(refused("it keeps state across connections, so it cannot be placed per shard"));
@@ -170,7 +173,8 @@ impl Builder {
             let (inbox, bell) = inbox(shards, Box::new(ThreadWake::new(&parker)));
             let (mail, receiver) = mailbox(limits::SERVICE_MAIL, bell.clone());
             links.push(ServiceLink { mail, bell, first_lane: 0 });
-            instances.push((Seat::Thread(inbox, parker), receiver));
+            let run: Runner = Box::new(move |host, inbox, epoch| host::run(host, inbox, &parker, epoch));
+            instances.push((Seat::Thread(inbox, run), receiver));
         }
         for seat in seats {
             let bell = self.shards[seat].bell.clone();
@@ -178,6 +182,48 @@ impl Builder {
             links.push(ServiceLink { mail, bell, first_lane: host_lane(number, shards, 0) });
             instances.push((Seat::Shard(seat), receiver));
         }
+        Ok(self.register(name, factory, instances, links))
+    }
+
+    /// Registers a service that is written as a future; it runs on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// Too many services.
+    #[cfg(feature = "tokio-uring")]
+    pub fn async_service<A: AsyncService>(
+        &mut self,
+        name: &str,
+        runtime: AsyncRuntime,
+        factory: impl Fn() -> A + Send + Sync + 'static,
+    ) -> Result<ServiceRef<Async<A>>, StartError> {
+        self.check_service(name)?;
+        let wake = TaskWake::default();
+        let (inbox, bell) = inbox(self.config.shards, Box::new(wake.clone()));
+        let (mail, receiver) = mailbox(limits::SERVICE_MAIL, bell.clone());
+        let links = vec![ServiceLink { mail, bell, first_lane: 0 }];
+        let AsyncParts { make, run } = async_service::parts(name, runtime, factory, wake, self.handle.clone());
+        Ok(self.register(name, make, vec![(Seat::Thread(inbox, run), receiver)], links))
+    }
+
+    fn check_service(&self, name: &str) -> Result<(), StartError> {
+        match self.services.len() < limits::SERVICES {
+            true => Ok(()),
+            false => Err(StartError::Service {
+                name: name.to_owned(),
+                reason: "an engine has at most 16 services",
+            }),
+        }
+    }
+
+    fn register<S: Service>(
+        &mut self,
+        name: &str,
+        factory: Arc<dyn Fn() -> S + Send + Sync>,
+        instances: Vec<(Seat, mailbox::Receiver<HostMail<S>>)>,
+        links: Vec<ServiceLink<S>>,
+    ) -> ServiceRef<S> {
+        let number = self.services.len();
         let registered = Arc::new(Registered { number, links, subscriptions: Mutex::default() });
         let orders = Arc::clone(&registered);
         self.handle.add_service(Box::new(move |order| {
@@ -191,7 +237,7 @@ impl Builder {
         let name = name.to_owned();
         let seat = TypedSeat { name, instances, factory, registered: Arc::clone(&registered) };
         self.services.push(Box::new(seat));
-        Ok(ServiceRef(Some(registered)))
+        ServiceRef(Some(registered))
     }
 
     /// Has a service receive events of type `E` that are published in this engine.
@@ -365,7 +411,7 @@ trait ServiceSeat {
 }
 
 enum Seat {
-    Thread(Inbox, Parker),
+    Thread(Inbox, Runner),
     Shard(usize),
 }
 
@@ -386,7 +432,7 @@ impl<S: Service> ServiceSeat for TypedSeat<S> {
             let host = Host::new(name.clone(), make, subscriptions.clone(), mail, parts.len(), handle.clone());
             let host: Box<dyn HostRun> = Box::new(host);
             match seat {
-                Seat::Thread(inbox, parker) => threads.push(ThreadHost { name: name.clone(), host, inbox, parker }),
+                Seat::Thread(inbox, run) => threads.push(ThreadHost { name: name.clone(), host, inbox, run }),
                 Seat::Shard(shard) => parts[shard].hosts.push((registered.number, host)),
             }
         }

@@ -15,7 +15,6 @@ use crate::config::Config;
 use crate::control::{EndpointSpec, Socket};
 use crate::driver::{Caps, Driver};
 use crate::handle::{Handle, Order};
-use crate::host;
 use crate::id::{EndpointId, ShardId};
 use crate::limits;
 use crate::net::{self, Addr, Balance, SocketOptions};
@@ -226,10 +225,10 @@ fn bind_datagrams(addr: &Addr, options: &SocketOptions, shards: usize) -> io::Re
 }
 
 fn start_service(thread: ThreadHost, epoch: std::time::Instant) -> io::Result<JoinHandle<()>> {
-    let ThreadHost { name, host, inbox, parker } = thread;
+    let ThreadHost { name, host, inbox, run } = thread;
     thread::Builder::new().name(name).spawn(move || {
         let guard = AbortOnPanic;
-        host::run(host, inbox, &parker, epoch);
+        run(host, inbox, epoch);
         std::mem::forget(guard);
     })
 }

@@ -120,6 +120,12 @@ pub(crate) trait HostRun: Send {
     fn next_deadline(&self) -> Option<Time>;
     /// The last look before sleeping, after the sleep was announced: nothing waits.
     fn is_idle(&mut self) -> bool;
+    /// Has the next step end a batch even if nothing came in: the service has something to send.
+    fn poke(&mut self);
+    /// Takes no inputs from now on, or takes them again.
+    fn hold(&mut self, hold: bool);
+    /// The service panicked outside of a step.
+    fn panicked(&mut self, now: Time);
     /// The service was told to stop, and has.
     fn is_stopped(&self) -> bool;
 }
@@ -141,6 +147,8 @@ pub(crate) struct Host<S: Service> {
     /// Times of the latest restarts.
     restarts: VecDeque<Time>,
     started: bool,
+    poked: bool,
+    held: bool,
     drained: bool,
     stopped: bool,
 }
@@ -177,6 +185,8 @@ impl<S: Service> Host<S> {
             engine,
             restarts: VecDeque::new(),
             started: false,
+            poked: false,
+            held: false,
             drained: false,
             stopped: false,
         }
@@ -193,7 +203,7 @@ impl<S: Service> Host<S> {
 
     /// Everything that may call the service, in the order of a step.
     fn work(&mut self, now: Time) -> bool {
-        let mut called = false;
+        let mut called = std::mem::take(&mut self.poked);
         if !self.started {
             self.started = true;
             called = true;
@@ -258,7 +268,7 @@ impl<S: Service> Host<S> {
     fn take_inputs(&mut self, now: Time) -> (bool, bool) {
         let mut took = false;
         for _ in 0..self.rung.len() {
-            if self.outbox.spilled > 0 {
+            if self.outbox.spilled > 0 || self.held {
                 break;
             }
             let shard = self.rung.remove(0);
@@ -283,7 +293,7 @@ impl<S: Service> Host<S> {
                 self.rung.push(shard);
             }
         }
-        (took, !self.rung.is_empty() && self.outbox.spilled == 0)
+        (took, !self.rung.is_empty() && self.outbox.spilled == 0 && !self.held)
     }
 
     fn fire_timers(&mut self, now: Time) -> bool {
@@ -362,7 +372,20 @@ impl<S: Service> HostRun for Host<S> {
         };
         self.mail.is_empty()
             && self.outbox.shards.iter_mut().all(spill_waits)
-            && (self.rung.is_empty() || self.outbox.spilled > 0)
+            && (self.rung.is_empty() || self.outbox.spilled > 0 || self.held)
+    }
+
+    fn poke(&mut self) {
+        self.poked = true;
+    }
+
+    fn hold(&mut self, hold: bool) {
+        self.held = hold;
+    }
+
+    fn panicked(&mut self, now: Time) {
+        self.restart(now);
+        self.outbox.publish();
     }
 
     fn is_stopped(&self) -> bool {

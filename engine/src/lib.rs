@@ -40,6 +40,8 @@
 
 mod accept;
 mod admission;
+#[cfg(feature = "tokio-uring")]
+mod async_service;
 mod budget;
 mod buffer;
 mod builder;
@@ -74,12 +76,16 @@ mod shard;
 pub mod sim;
 pub mod stats;
 mod teardown;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 mod timer;
 mod timer_word;
 mod token;
 mod topology;
 
+#[cfg(feature = "tokio-uring")]
+pub use async_service::{Async, AsyncCx, AsyncInput, AsyncRuntime, AsyncService};
 pub use buffer::{Frame, RecvBuf};
 pub use builder::{Builder, NO_SERVICE, ServiceRef};
 pub use close_reason::CloseReason;

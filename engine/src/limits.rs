@@ -54,6 +54,9 @@ pub(crate) const VICTIMS_PER_TICK: usize = 16;
 pub(crate) const DIALS_PER_TICK: usize = 256;
 /// Dials one shard may have waiting or under way.
 pub(crate) const DIALS: usize = 65_536;
+/// Inputs an async service may leave untaken before its host stops taking more.
+#[cfg(feature = "tokio-uring")]
+pub(crate) const ASYNC_INPUTS: usize = 4096;
 /// A service's mailbox: events published by others.
 pub(crate) const SERVICE_MAIL: usize = 16_384;
 /// Restarts of a panicking service within [`RESTART_WINDOW`] before the engine drains.
