@@ -89,6 +89,7 @@ impl Frame {
     /// # Panics
     ///
     /// When the frame has fewer bytes.
+    #[inline]
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.len(), "{count} of {} bytes", self.len());
         match &mut self.0 {
@@ -98,6 +99,7 @@ impl Frame {
     }
 
     /// Keeps the first `len` bytes, or all if there are no more; never copies.
+    #[inline]
     pub fn truncate(&mut self, len: usize) {
         match &mut self.0 {
             Repr::Pooled(pooled) => pooled.truncate(len),
@@ -121,9 +123,9 @@ impl Frame {
         Frame(Repr::Bytes(Bytes::from(self)))
     }
 
-    /// A frame for a part of `received`, counted anew. The part is within it.
-    pub(super) fn pooled(pool: &Pool, received: Received) -> Frame {
-        pool.owner().retain(received.buf);
+    /// A frame for a range whose reference, already counted, becomes the frame's.
+    #[inline]
+    pub(super) fn from_counted(pool: &Pool, received: Received) -> Frame {
         let bytes = pool.bytes(&received);
         Frame(Repr::Pooled(Pooled {
             pool: pool.shared_ptr(),
@@ -134,6 +136,7 @@ impl Frame {
     }
 
     /// Whether the bytes lie in a receive pool.
+    #[inline]
     pub(crate) fn is_pooled(&self) -> bool {
         matches!(self.0, Repr::Pooled(_))
     }
@@ -157,7 +160,7 @@ impl Pooled {
     #[inline]
     fn bytes(&self) -> &[u8] {
         // SAFETY: the range was a counted, initialised range of the pool when this was made
-        // (`Frame::pooled`), has only shrunk since, and stays counted until `self` drops.
+        // (`Frame::from_counted`), has only shrunk since, and stays counted until `self` drops.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len as usize) }
     }
 
@@ -179,6 +182,7 @@ impl Pooled {
     }
 
     /// `count` is at most `len`.
+    #[inline]
     fn advance(&mut self, count: usize) {
         self.len -= count as u32;
         // SAFETY: by the subtraction above (checked by the callers), still within or at the end of the range.
@@ -206,6 +210,7 @@ impl Drop for Pooled {
 }
 
 impl Clone for Frame {
+    #[inline]
     fn clone(&self) -> Frame {
         match &self.0 {
             Repr::Bytes(bytes) => Frame(Repr::Bytes(bytes.clone())),

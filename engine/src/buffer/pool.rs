@@ -94,11 +94,13 @@ impl Pool {
     }
 
     /// Number of buffers.
+    #[inline]
     pub fn buffers(&self) -> u16 {
         self.owner().buffers()
     }
 
     /// Bytes per buffer.
+    #[inline]
     pub fn buffer_size(&self) -> u32 {
         self.owner().buffer_size()
     }

@@ -1,7 +1,8 @@
 //! What a handler reads from: received bytes where they lie, in the pool or in the connection's remainder.
 //!
-//! Invariant: the reference that came with a pooled range is released exactly once: by [`RecvBuf::finish`]
-//! or drop, or by whoever takes the [`Unread`] range over. Frames taken from the range count on their own.
+//! Invariant: the reference that came with a pooled range has one owner: this buffer (which releases it in
+//! [`RecvBuf::finish`] or drop), the frame that takes the last bytes, or whoever gets the [`Unread`] range.
+//! Frames taken before count on their own.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -20,6 +21,8 @@ pub struct RecvBuf<'a>(Source<'a>);
 enum Source<'a> {
     Pool(&'a Pool, Received),
     Remainder(&'a mut Remainder),
+    /// A range that went, with its reference, into the frame that took its last bytes.
+    Spent,
 }
 
 /// What a handler left unread, and where it lies.
@@ -35,11 +38,13 @@ pub enum Unread {
 
 impl<'a> RecvBuf<'a> {
     /// Reads a received range, and takes over its reference.
+    #[inline]
     pub(crate) fn from_pool(pool: &'a mut Pool, received: Received) -> RecvBuf<'a> {
         RecvBuf(Source::Pool(pool, received))
     }
 
     /// Reads what was left over, with the new bytes already behind it.
+    #[inline]
     pub(crate) fn from_remainder(remainder: &'a mut Remainder) -> RecvBuf<'a> {
         RecvBuf(Source::Remainder(remainder))
     }
@@ -50,6 +55,7 @@ impl<'a> RecvBuf<'a> {
         match &self.0 {
             Source::Pool(_, range) => range.len as usize,
             Source::Remainder(remainder) => remainder.len(),
+            Source::Spent => 0,
         }
     }
 
@@ -73,6 +79,7 @@ impl<'a> RecvBuf<'a> {
                 range.len -= count as u32;
             }
             Source::Remainder(remainder) => remainder.consume(count),
+            Source::Spent => {}
         }
     }
 
@@ -82,26 +89,41 @@ impl<'a> RecvBuf<'a> {
     /// # Panics
     ///
     /// When fewer are left.
-    #[inline]
+    // Always inlined, so that a frame can be made where it goes, in the slot of a lane: one that goes by way of
+    // the stack costs the shard 5 ns more.
+    #[inline(always)]
     pub fn take(&mut self, count: usize) -> Frame {
         assert!(count <= self.len(), "read {count} of {} bytes", self.len());
-        let frame = match &self.0 {
-            Source::Pool(pool, range) => Frame::pooled(
-                pool,
-                Received {
-                    len: count as u32,
-                    ..*range
-                },
-            ),
-            Source::Remainder(remainder) => Frame::copy_from_slice(&remainder.unread()[..count]),
+        let Source::Pool(pool, range) = &mut self.0 else {
+            return self.take_copied(count);
         };
-        self.consume(count);
-        frame
+        let pool = *pool;
+        let part = Received {
+            len: count as u32,
+            ..*range
+        };
+        if part.len == range.len {
+            // The reference is the frame's now: nothing to release here.
+            self.0 = Source::Spent;
+        } else {
+            pool.owner().retain(part.buf);
+            range.off += part.len;
+            range.len -= part.len;
+        }
+        Frame::from_counted(pool, part)
     }
 
     /// Reads everything as one frame, as [`RecvBuf::take`] does.
+    #[inline(always)]
     pub fn take_all(&mut self) -> Frame {
         self.take(self.len())
+    }
+
+    #[cold]
+    fn take_copied(&mut self, count: usize) -> Frame {
+        let frame = Frame::copy_from_slice(&self[..count]);
+        self.consume(count);
+        frame
     }
 
     /// Ends the reading and says what is left.
@@ -139,6 +161,7 @@ impl Deref for RecvBuf<'_> {
         match &self.0 {
             Source::Pool(pool, range) => pool.bytes(range),
             Source::Remainder(remainder) => remainder.unread(),
+            Source::Spent => &[],
         }
     }
 }

@@ -368,6 +368,7 @@ impl Owner {
         }
     }
 
+    #[inline]
     fn free(&self, buffer: u16) {
         let slot = &self.buffers[usize::from(buffer)];
         slot.head.set(0);

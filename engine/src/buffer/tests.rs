@@ -563,6 +563,22 @@ mod receive_buffers {
     }
 
     #[test]
+    fn a_spent_buffer_is_empty_and_its_last_frame_keeps_the_range() {
+        let mut pool = pool(1, 64);
+        pool.set_current();
+        let bid = pool.take_free().unwrap().bid;
+        let received = receive(&mut pool, bid, b"all", false);
+        let mut buf = RecvBuf::from_pool(&mut pool, received);
+        let all = buf.take_all();
+        buf.consume(0);
+        assert!(buf.is_empty() && buf.take_all().is_empty());
+        assert_eq!(buf.finish(), Unread::Nothing);
+        assert_eq!((&*all, pool.held_frames()), (&b"all"[..], 1));
+        drop(all);
+        assert!(is_full(&pool));
+    }
+
+    #[test]
     fn a_buffer_dropped_in_a_panic_is_released() {
         let mut pool = pool(1, 64);
         let bid = pool.take_free().unwrap().bid;
