@@ -40,7 +40,10 @@ pub(crate) fn bind_listeners(
                 Some(first) => local_addr(first)?,
                 None => addr,
             };
-            Ok((listeners.into_iter().map(OwnedFd::from).collect(), Addr::Tcp(bound)))
+            Ok((
+                listeners.into_iter().map(OwnedFd::from).collect(),
+                Addr::Tcp(bound),
+            ))
         }
     }
 }
@@ -124,7 +127,9 @@ fn listen_unix(path: &Path, options: &SocketOptions, count: usize) -> io::Result
 /// Removes the socket file of a process that is gone: nobody answers there. Anything else in the way stays, and makes
 /// the bind fail with EADDRINUSE.
 fn remove_stale(path: &Path, addr: &SockAddr) -> io::Result<()> {
-    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    let Ok(metadata) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
     if !metadata.file_type().is_socket() {
         return Ok(());
     }
@@ -132,7 +137,9 @@ fn remove_stale(path: &Path, addr: &SockAddr) -> io::Result<()> {
     // A full backlog must not make us wait; it answers EAGAIN, which is alive.
     probe.set_nonblocking(true)?;
     match probe.connect(addr) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
         _ => Ok(()),
     }
 }
@@ -157,8 +164,12 @@ mod tests {
     }
 
     fn bind(addr: &Addr, count: usize) -> io::Result<(Vec<Socket>, Addr)> {
-        let (listeners, addr) =
-            bind_listeners(addr, &SocketOptions::default(), count, Balance::ReusePortHash)?;
+        let (listeners, addr) = bind_listeners(
+            addr,
+            &SocketOptions::default(),
+            count,
+            Balance::ReusePortHash,
+        )?;
         Ok((listeners.into_iter().map(Socket::from).collect(), addr))
     }
 
@@ -196,7 +207,10 @@ mod tests {
             let (listeners, addr) = bind(&any_port(), count).unwrap();
             assert_eq!(listeners.len(), count);
             for listener in &listeners {
-                assert_eq!(listener.local_addr().unwrap().as_socket(), Some(socket_addr(&addr)));
+                assert_eq!(
+                    listener.local_addr().unwrap().as_socket(),
+                    Some(socket_addr(&addr))
+                );
             }
             assert_ne!(socket_addr(&addr).port(), 0);
         }
@@ -208,14 +222,21 @@ mod tests {
             let (_listeners, addr) = bind(&any_port(), first).unwrap();
             for second in [1, 2] {
                 let error = bind(&addr, second).unwrap_err();
-                assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{first} then {second}");
+                assert_eq!(
+                    error.kind(),
+                    io::ErrorKind::AddrInUse,
+                    "{first} then {second}"
+                );
             }
         }
     }
 
     #[test]
     fn a_port_is_shared_with_another_process_on_request() {
-        let options = SocketOptions { reuse_port: true, ..SocketOptions::default() };
+        let options = SocketOptions {
+            reuse_port: true,
+            ..SocketOptions::default()
+        };
         let hash = Balance::ReusePortHash;
         let (_first, addr) = bind_listeners(&any_port(), &options, 2, hash).unwrap();
         bind_listeners(&addr, &options, 1, hash).unwrap();
@@ -226,7 +247,9 @@ mod tests {
     fn a_restart_does_not_wait_for_closing_connections() {
         let (listeners, addr) = bind(&any_port(), 2).unwrap();
         let client = TcpStream::connect(socket_addr(&addr)).unwrap();
-        listeners.iter().for_each(|listener| listener.set_nonblocking(true).unwrap());
+        listeners
+            .iter()
+            .for_each(|listener| listener.set_nonblocking(true).unwrap());
         let accepted = loop {
             if let Some(accepted) = listeners.iter().find_map(|listener| listener.accept().ok()) {
                 break accepted;
@@ -258,7 +281,10 @@ mod tests {
         let (accepted, _) = listener.accept().unwrap();
         assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
         assert_eq!(accepted.tcp_keepalive_time().unwrap(), keepalive.idle);
-        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), keepalive.interval);
+        assert_eq!(
+            accepted.tcp_keepalive_interval().unwrap(),
+            keepalive.interval
+        );
         assert_eq!(accepted.tcp_keepalive_retries().unwrap(), keepalive.count);
         // The kernel doubles what it is asked for, for its bookkeeping.
         assert_eq!(accepted.recv_buffer_size().unwrap(), 128 * 1024);
@@ -266,12 +292,17 @@ mod tests {
 
     #[test]
     fn a_group_can_be_balanced_by_the_receiving_cpu() {
-        let (listeners, addr) =
-            bind_listeners(&any_port(), &SocketOptions::default(), 4, Balance::ReceivingCpu)
-                .unwrap();
+        let (listeners, addr) = bind_listeners(
+            &any_port(),
+            &SocketOptions::default(),
+            4,
+            Balance::ReceivingCpu,
+        )
+        .unwrap();
         let listeners: Vec<_> = listeners.into_iter().map(Socket::from).collect();
-        let clients: Vec<_> =
-            (0..64).map(|_| TcpStream::connect(socket_addr(&addr)).unwrap()).collect();
+        let clients: Vec<_> = (0..64)
+            .map(|_| TcpStream::connect(socket_addr(&addr)).unwrap())
+            .collect();
         let mut accepted = 0;
         for listener in &listeners {
             listener.set_nonblocking(true).unwrap();
@@ -284,7 +315,9 @@ mod tests {
     fn a_dead_processs_socket_file_is_replaced_and_a_live_ones_is_not() {
         let directory = Directory::new("stale");
         let addr = directory.socket();
-        let Addr::Unix(path) = &addr else { unreachable!() };
+        let Addr::Unix(path) = &addr else {
+            unreachable!()
+        };
         drop(UnixListener::bind(path).unwrap());
         assert!(path.exists());
         let (listeners, bound) = bind(&addr, 3).unwrap();
@@ -305,7 +338,9 @@ mod tests {
     fn a_file_that_is_no_socket_is_left_alone() {
         let directory = Directory::new("file");
         let addr = directory.socket();
-        let Addr::Unix(path) = &addr else { unreachable!() };
+        let Addr::Unix(path) = &addr else {
+            unreachable!()
+        };
         std::fs::write(path, "precious").unwrap();
         assert_eq!(bind(&addr, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert_eq!(std::fs::read(path).unwrap(), b"precious");
@@ -319,7 +354,10 @@ mod tests {
             let (sockets, addr) = bind("127.0.0.1:0".parse().unwrap(), first).unwrap();
             assert_eq!(sockets.len(), first);
             for second in [1, 2] {
-                assert_eq!(bind(addr, second).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+                assert_eq!(
+                    bind(addr, second).unwrap_err().kind(),
+                    io::ErrorKind::AddrInUse
+                );
             }
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             assert_eq!(client.send_to(b"hello", addr).unwrap(), 5);

@@ -68,7 +68,9 @@ impl SocketOptions {
     /// Sets what TCP takes.
     pub(super) fn apply_tcp(&self, socket: &Socket) -> io::Result<()> {
         socket.set_tcp_nodelay(self.nodelay)?;
-        let Some(keepalive) = &self.keepalive else { return Ok(()) };
+        let Some(keepalive) = &self.keepalive else {
+            return Ok(());
+        };
         let seconds = |time: Duration| time.max(Duration::from_secs(1));
         socket.set_tcp_keepalive(
             &TcpKeepalive::new()

@@ -29,7 +29,9 @@ impl UringDriver {
             let room = CHUNK.min(end - out.len());
             let entries = self.ring.take(&mut chunk[..room]);
             for entry in entries {
-                out.extend(self.convert(entry, pool));
+                if let Some(completion) = self.convert(entry, pool) {
+                    out.push(completion);
+                }
             }
             if entries.len() < room {
                 break;
@@ -44,24 +46,39 @@ impl UringDriver {
     fn convert(&mut self, entry: &cqueue::Entry, pool: &mut Pool) -> Option<Completion> {
         let (result, flags) = (entry.result(), entry.flags());
         let more = cqueue::more(flags);
-        if !more && counted(entry.user_data()) {
-            self.ring.ended();
-        }
         let Some(token) = Token::from_bits(entry.user_data()) else {
             debug_assert!(false, "a completion of nobody's");
             return None;
         };
-        let completion = Completion { token, result, more, payload: Payload::None };
+        if !more && counted(token) {
+            self.ring.ended();
+        }
+        let completion = Completion {
+            token,
+            result,
+            more,
+            payload: Payload::None,
+        };
         match token.kind() {
             Kind::Recv => Some(receive(completion, flags, pool)),
             // The ready events say nothing that the receive will not say better.
-            Kind::Poll => Some(Completion { result: result.min(0), ..completion }),
+            Kind::Poll => Some(Completion {
+                result: result.min(0),
+                ..completion
+            }),
             Kind::Accept => self.accepted(completion),
             Kind::Close => Some(self.closed(completion)),
             Kind::DatagramRecv => {
                 let received = self.datagrams.received(token.slot(), result);
-                let payload = if received { Payload::Datagram(token.slot()) } else { Payload::None };
-                Some(Completion { payload, ..completion })
+                let payload = if received {
+                    Payload::Datagram(token.slot())
+                } else {
+                    Payload::None
+                };
+                Some(Completion {
+                    payload,
+                    ..completion
+                })
             }
             Kind::Driver => self.convert_own(completion),
             _ => Some(completion),
@@ -70,8 +87,13 @@ impl UringDriver {
 
     /// A slot is free for the kernel as soon as it has executed the close, and a multishot accept may fill it and
     /// report that before the close itself is reported. Such an accept is held back.
-    fn accepted(&mut self, completion: Completion) -> Option<Completion> {
-        let Ok(slot) = u32::try_from(completion.result) else { return Some(completion) };
+    pub(super) fn accepted(&mut self, completion: Completion) -> Option<Completion> {
+        let Ok(slot) = u32::try_from(completion.result) else {
+            return Some(completion);
+        };
+        if let Some(Some(listener)) = self.listeners.get(completion.token.slot() as usize) {
+            self.peers.note(slot, listener.peer_length);
+        }
         if self.closing[slot as usize / 64] & 1 << (slot % 64) != 0 {
             self.held.push(completion);
             return None;
@@ -90,19 +112,38 @@ impl UringDriver {
     }
 
     fn convert_own(&mut self, completion: Completion) -> Option<Completion> {
-        let Completion { token, result, more, .. } = completion;
+        let Completion {
+            token,
+            result,
+            more,
+            ..
+        } = completion;
         let place = token.slot();
         match Own::of(token)? {
             Own::Peer => {
                 let (token, result) = self.peers.complete(place, result);
-                Some(Completion { token, result, more, payload: Payload::Peer(place) })
+                Some(Completion {
+                    token,
+                    result,
+                    more,
+                    payload: Payload::Peer(place),
+                })
             }
             Own::DatagramSend => {
                 let token = self.datagrams.sent(place);
-                Some(Completion { token, result, more, payload: Payload::None })
+                Some(Completion {
+                    token,
+                    result,
+                    more,
+                    payload: Payload::None,
+                })
             }
             step @ (Own::DialSocket | Own::DialOption | Own::DialConnect | Own::DialClose) => {
-                self.dials.step(&mut self.ring, step, place, result).map(dial_completion)
+                let ended = self.dials.step(&mut self.ring, step, place, result)?;
+                if let Ok(slot) = u32::try_from(ended.result) {
+                    self.peers.note(slot, ended.peer_length);
+                }
+                Some(dial_completion(ended))
             }
             Own::Wake => {
                 // Having ended the wait was all it had to do. A full completion queue ends the poll.
@@ -119,17 +160,27 @@ impl UringDriver {
 /// What a receive brought. A buffer that was spent on an end of stream or an error goes back at once: nobody would
 /// look for data there.
 fn receive(completion: Completion, flags: u32, pool: &mut Pool) -> Completion {
-    let Some(bid) = cqueue::buffer_select(flags) else { return completion };
+    let Some(bid) = cqueue::buffer_select(flags) else {
+        return completion;
+    };
     let len = u32::try_from(completion.result).unwrap_or(0);
     let received = pool.received(bid, len, cqueue::buffer_more(flags));
     if len == 0 {
         pool.release(received);
         return completion;
     }
-    Completion { payload: Payload::Data(received), ..completion }
+    Completion {
+        payload: Payload::Data(received),
+        ..completion
+    }
 }
 
 /// A dial's end, for the shard.
-pub(super) fn dial_completion((token, result): Ended) -> Completion {
-    Completion { token, result, more: false, payload: Payload::None }
+pub(super) fn dial_completion(ended: Ended) -> Completion {
+    Completion {
+        token: ended.token,
+        result: ended.result,
+        more: false,
+        payload: Payload::None,
+    }
 }

@@ -14,6 +14,7 @@ use socket2::SockAddr;
 
 use super::ops::{self, SocketOption};
 use super::own::{Own, own};
+use super::peer::address_length;
 use super::queues::Ring;
 use super::stable::Stable;
 use crate::net::{Addr, Dial, SocketOptions};
@@ -25,6 +26,7 @@ pub(super) struct Dials(Vec<Option<Dialling>>);
 
 struct Dialling {
     token: Token,
+    peer_length: u8,
     stage: Stage,
     cancelled: bool,
     /// The first option that failed, as `-errno`.
@@ -45,19 +47,31 @@ struct Memory {
     options: Vec<SocketOption>,
 }
 
-/// A dial's end: the token it was started with, and the slot or `-errno`.
-pub(super) type Ended = (Token, i32);
+/// A dial's end.
+pub(super) struct Ended {
+    /// The token it was started with.
+    pub(super) token: Token,
+    /// The slot, or `-errno`.
+    pub(super) result: i32,
+    /// Bytes of the address dialled, as [`address_length`] has them.
+    pub(super) peer_length: u8,
+}
 
 impl Dials {
     /// Starts a dial; an address that fits no socket ends it at once.
     pub(super) fn start(&mut self, ring: &mut Ring, dial: &Dial, token: Token) -> Option<Ended> {
         let Ok(addr) = dial.addr.to_sock_addr() else {
-            return Some((token, -libc::EINVAL));
+            return Some(Ended {
+                token,
+                result: -libc::EINVAL,
+                peer_length: 0,
+            });
         };
         let domain = i32::from(addr.family());
         let options = options(&dial.addr, &dial.options);
         let dialling = Dialling {
             token,
+            peer_length: address_length(domain),
             stage: Stage::Making,
             cancelled: false,
             option_failed: 0,
@@ -89,7 +103,13 @@ impl Dials {
     }
 
     /// Goes on after a completion of one of a dial's steps.
-    pub(super) fn step(&mut self, ring: &mut Ring, step: Own, index: u32, result: i32) -> Option<Ended> {
+    pub(super) fn step(
+        &mut self,
+        ring: &mut Ring,
+        step: Own,
+        index: u32,
+        result: i32,
+    ) -> Option<Ended> {
         let place = self.0.get_mut(index as usize)?;
         let dialling = place.as_mut()?;
         match (step, dialling.stage) {
@@ -106,10 +126,16 @@ impl Dials {
             }
             (Own::DialConnect, Stage::Connecting { slot }) => {
                 // An option that was asked for and refused fails the dial: nobody would notice otherwise.
-                match if result < 0 { result } else { dialling.option_failed } {
+                match if result < 0 {
+                    result
+                } else {
+                    dialling.option_failed
+                } {
                     0 => end(place, slot as i32),
                     // A connect that waits in a kernel thread is cancelled by a signal, and says EINTR.
-                    _ if dialling.cancelled => dialling.give_up(ring, index, slot, -libc::ECANCELED),
+                    _ if dialling.cancelled => {
+                        dialling.give_up(ring, index, slot, -libc::ECANCELED)
+                    }
                     failed => dialling.give_up(ring, index, slot, failed),
                 }
             }
@@ -126,7 +152,9 @@ impl Dialling {
         let memory = unsafe { self.memory.get() };
         for option in &memory.options {
             // SAFETY: the options live as long as the dial, which outlives the connect below.
-            unsafe { ring.push_uncounted(ops::set_option(slot, own(Own::DialOption, index), option)) };
+            unsafe {
+                ring.push_uncounted(ops::set_option(slot, own(Own::DialOption, index), option))
+            };
         }
         let (addr, len) = (memory.addr.as_ptr().cast(), memory.addr.len());
         // SAFETY: the address lives until this operation's completion ends the dial.
@@ -143,7 +171,12 @@ impl Dialling {
 }
 
 fn end(place: &mut Option<Dialling>, result: i32) -> Option<Ended> {
-    place.take().map(|dialling| (dialling.token, result))
+    let dialling = place.take()?;
+    Some(Ended {
+        token: dialling.token,
+        result,
+        peer_length: dialling.peer_length,
+    })
 }
 
 fn options(addr: &Addr, wanted: &SocketOptions) -> Vec<SocketOption> {
@@ -164,9 +197,21 @@ fn options(addr: &Addr, wanted: &SocketOptions) -> Vec<SocketOption> {
     }
     if let Some(keepalive) = &wanted.keepalive {
         set(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
-        set(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, clamp(keepalive.idle.as_secs().max(1)));
-        set(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, clamp(keepalive.interval.as_secs().max(1)));
-        set(libc::IPPROTO_TCP, libc::TCP_KEEPCNT, clamp(u64::from(keepalive.count)));
+        set(
+            libc::IPPROTO_TCP,
+            libc::TCP_KEEPIDLE,
+            clamp(keepalive.idle.as_secs().max(1)),
+        );
+        set(
+            libc::IPPROTO_TCP,
+            libc::TCP_KEEPINTVL,
+            clamp(keepalive.interval.as_secs().max(1)),
+        );
+        set(
+            libc::IPPROTO_TCP,
+            libc::TCP_KEEPCNT,
+            clamp(u64::from(keepalive.count)),
+        );
     }
     options
 }

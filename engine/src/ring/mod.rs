@@ -29,9 +29,11 @@ mod tests;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use self::complete::dial_completion;
 use self::datagram::Datagrams;
@@ -39,13 +41,13 @@ use self::dial::Dials;
 pub use self::error::{Feature, RingError};
 use self::ops::SocketOption;
 use self::own::{Own, own};
-use self::peer::Peers;
-pub(crate) use self::probe::{Mask, MaskError, probe};
+use self::peer::{Peers, Start, address_length};
+pub(crate) use self::probe::{Mask, probe};
 use self::provided::{Consume, ProvidedRing};
 use self::queues::Ring;
 use self::waker::EventWaker;
 use crate::buffer::{Pool, SendChain};
-use crate::driver::{Caps, Completion, Driver, DriverCounts, Wait};
+use crate::driver::{Caps, Completion, Driver, DriverCounts, Payload, Wait};
 use crate::handoff::wake::Wake;
 use crate::net::{Dial, nofile_limit};
 use crate::time::Time;
@@ -80,14 +82,14 @@ pub(crate) struct UringDriver {
     // Declared, and so dropped, before what its operations work on; `drop` has ended them by then.
     ring: Ring,
     provided: ProvidedRing,
-    listeners: Vec<Option<OwnedFd>>,
+    listeners: Vec<Option<Listener>>,
     peers: Peers,
     dials: Dials,
     datagrams: Datagrams,
     waker: Arc<EventWaker>,
     /// One bit per slot: closed, but its completion not yet reaped.
     closing: Vec<u64>,
-    /// Accepted connections in slots whose close is still to be reaped; see `hold`.
+    /// Accepted connections in slots whose close is still to be reaped; see `accepted`.
     held: Vec<Completion>,
     /// Completions that are due to the shard but not in the kernel's queue.
     ready: Vec<Completion>,
@@ -97,6 +99,13 @@ pub(crate) struct UringDriver {
     started: Instant,
     random: RandomState,
     drawn: u64,
+}
+
+/// A listening socket.
+struct Listener {
+    fd: OwnedFd,
+    /// Bytes of the addresses of those who connect.
+    peer_length: u8,
 }
 
 impl UringDriver {
@@ -111,12 +120,18 @@ impl UringDriver {
         if caps.registered_ring {
             ring.use_registered_name().map_err(RingError::Setup)?;
         }
-        let slots = config.slots.min(MOST_SLOTS).min(nofile_limit().0.try_into().unwrap_or(u32::MAX));
+        let slots = config
+            .slots
+            .min(MOST_SLOTS)
+            .min(nofile_limit().0.try_into().unwrap_or(u32::MAX));
         ring.submitter()
             .register_files_sparse(slots)
             .map_err(|error| Feature::DirectDescriptors.missing(error))?;
-        let consume =
-            if caps.incremental_buffers { Consume::Incrementally } else { Consume::Whole };
+        let consume = if caps.incremental_buffers {
+            Consume::Incrementally
+        } else {
+            Consume::Whole
+        };
         let provided = ProvidedRing::register(&ring.submitter(), config.buffers, consume)
             .map_err(|error| Feature::ProvidedBuffers.missing(error))?;
         let waker = EventWaker::new().map_err(|error| Feature::Wakes.missing(error))?;
@@ -124,7 +139,7 @@ impl UringDriver {
             ring,
             provided,
             listeners: Vec::new(),
-            peers: Peers::new(caps.peer_cmd),
+            peers: Peers::new(caps.peer_cmd, slots),
             dials: Dials::default(),
             datagrams: Datagrams::default(),
             waker: Arc::new(waker),
@@ -150,17 +165,16 @@ impl UringDriver {
 
     fn poll_wakes(&mut self) {
         // SAFETY: the entry points at nothing; the eventfd stays open with `self.waker`.
-        unsafe { self.ring.push(ops::poll_wakes(self.waker.fd(), own(Own::Wake, 0))) };
+        unsafe {
+            self.ring
+                .push(ops::poll_wakes(self.waker.fd(), own(Own::Wake, 0)))
+        };
     }
 
     fn push_close(&mut self, slot: u32, token: Token) {
         self.closing[slot as usize / 64] |= 1 << (slot % 64);
         // SAFETY: the entry points at nothing.
         unsafe { self.ring.push(ops::close(slot, token)) };
-    }
-
-    fn listener(&self, listener: u32) -> RawFd {
-        self.listeners[listener as usize].as_ref().expect("an adopted listener").as_raw_fd()
     }
 }
 
@@ -193,6 +207,11 @@ impl Driver for UringDriver {
 
     fn adopt_listener(&mut self, listener: OwnedFd) -> io::Result<u32> {
         set_blocking(&listener)?;
+        let family = SockRef::from(&listener).domain()?.into();
+        let listener = Listener {
+            fd: listener,
+            peer_length: address_length(family),
+        };
         Ok(put(&mut self.listeners, listener))
     }
 
@@ -201,15 +220,28 @@ impl Driver for UringDriver {
     }
 
     fn accept(&mut self, listener: u32, token: Token) {
-        let entry = ops::accept(self.listener(listener), token);
+        let listener = self.listeners[listener as usize]
+            .as_ref()
+            .expect("an adopted listener");
+        let entry = ops::accept(listener.fd.as_raw_fd(), token);
         // SAFETY: the entry points at nothing.
         unsafe { self.ring.push(entry) };
     }
 
     fn peer(&mut self, slot: u32, token: Token) {
-        let entry = self.peers.start(slot, token, |place| own(Own::Peer, place));
-        // SAFETY: the place's memory is `peers`' until the completion, and longer than the ring's operations.
-        unsafe { self.ring.push(entry) };
+        match self.peers.start(slot, token, |place| own(Own::Peer, place)) {
+            // SAFETY: the place's memory is `peers`' until the completion, and longer than the ring's operations.
+            Start::Fetch(entry) => unsafe { self.ring.push(entry) },
+            Start::Nameless(place) => {
+                let payload = Payload::Peer(place);
+                self.ready.push(Completion {
+                    token,
+                    result: 0,
+                    more: false,
+                    payload,
+                });
+            }
+        }
     }
 
     fn take_peer(&mut self, index: u32) -> Option<SocketAddr> {
@@ -253,7 +285,10 @@ impl Driver for UringDriver {
 
     fn reset_on_close(&mut self, slot: u32) {
         // SAFETY: the option is static. It takes effect as it is submitted, so before a close pushed after it.
-        unsafe { self.ring.push_uncounted(ops::set_option(slot, own(Own::Option, 0), &RESET_ON_CLOSE)) };
+        unsafe {
+            self.ring
+                .push_uncounted(ops::set_option(slot, own(Own::Option, 0), &RESET_ON_CLOSE))
+        };
     }
 
     fn close(&mut self, slot: u32, token: Token) {
@@ -311,7 +346,11 @@ impl Driver for UringDriver {
     }
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        self.ring.enter(if self.ready.is_empty() { wait } else { Wait::No })
+        self.ring.enter(if self.ready.is_empty() {
+            wait
+        } else {
+            Wait::No
+        })
     }
 
     fn reap(&mut self, pool: &mut Pool, out: &mut Vec<Completion>, most: usize) {

@@ -61,9 +61,10 @@ impl Own {
     }
 }
 
-/// Whether what has this user data was counted as an operation in flight (see `Ring::push`).
-pub(super) fn counted(user_data: u64) -> bool {
-    Token::from_bits(user_data).and_then(Own::of).is_none_or(Own::counted)
+/// Whether this was counted as an operation in flight (see `Ring::push`).
+#[inline]
+pub(super) fn counted(token: Token) -> bool {
+    token.kind() != Kind::Driver || Own::of(token).is_none_or(Own::counted)
 }
 
 #[cfg(test)]
@@ -74,7 +75,15 @@ mod tests {
     fn what_it_is_survives_the_round_trip() {
         use Own::*;
         for what in [
-            Wake, Peer, DatagramSend, DialSocket, DialOption, DialConnect, DialClose, Option, Probe,
+            Wake,
+            Peer,
+            DatagramSend,
+            DialSocket,
+            DialOption,
+            DialConnect,
+            DialClose,
+            Option,
+            Probe,
             Message,
         ] {
             assert_eq!(Own::of(own(what, 7)), Some(what));

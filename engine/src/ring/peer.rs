@@ -4,6 +4,9 @@
 //! descriptor and costs no system call; where it is masked or missing, the descriptor is installed as a plain one, asked
 //! with `getpeername`, and closed. Owns one place per fetch under way, each with the memory the kernel writes to;
 //! a place is free again once its address was taken.
+//!
+//! `SO_PEERNAME` refuses a length above the address's own and cuts at one below, so the length has to be known: each slot's
+//! is noted when its socket is accepted or dialled.
 
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -18,8 +21,18 @@ use crate::token::Token;
 /// All fetches of one driver.
 pub(super) struct Peers {
     by_command: bool,
+    /// Bytes of a peer's address, per slot; 0 for families that have none worth knowing.
+    lengths: Vec<u8>,
     fetches: Vec<Fetch>,
     free: Vec<u32>,
+}
+
+/// How a fetch begins.
+pub(super) enum Start {
+    /// With this entry.
+    Fetch(Entry),
+    /// Not at all: there is no address, and the place is as if a fetch had found that out.
+    Nameless(u32),
 }
 
 struct Fetch {
@@ -30,24 +43,43 @@ struct Fetch {
 }
 
 impl Peers {
-    pub(super) fn new(by_command: bool) -> Peers {
-        Peers { by_command, fetches: Vec::new(), free: Vec::new() }
+    pub(super) fn new(by_command: bool, slots: u32) -> Peers {
+        let lengths = vec![0; slots as usize];
+        Peers {
+            by_command,
+            lengths,
+            fetches: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    /// Notes the length of the peer's address of the socket that is now in a slot.
+    #[inline]
+    pub(super) fn note(&mut self, slot: u32, length: u8) {
+        self.lengths[slot as usize] = length;
     }
 
     /// Takes a place and makes the entry that fetches into it; `own` turns a place into the entry's token.
-    pub(super) fn start(&mut self, slot: u32, token: Token, own: impl Fn(u32) -> Token) -> Entry {
+    pub(super) fn start(&mut self, slot: u32, token: Token, own: impl Fn(u32) -> Token) -> Start {
         let place = self.free.pop().unwrap_or_else(|| {
             let storage = Stable::new(SockAddrStorage::zeroed());
-            self.fetches.push(Fetch { token, storage, address: None });
+            self.fetches.push(Fetch {
+                token,
+                storage,
+                address: None,
+            });
             (self.fetches.len() - 1) as u32
         });
         let fetch = &mut self.fetches[place as usize];
         fetch.token = token;
-        if self.by_command {
-            let size = size_of::<SockAddrStorage>() as u32;
-            ops::peer_name(slot, own(place), fetch.storage.as_ptr().cast(), size)
+        let length = self.lengths.get(slot as usize).copied().unwrap_or(0);
+        if length == 0 {
+            Start::Nameless(place)
+        } else if self.by_command {
+            let address = fetch.storage.as_ptr().cast();
+            Start::Fetch(ops::peer_name(slot, own(place), address, u32::from(length)))
         } else {
-            ops::install(slot, own(place))
+            Start::Fetch(ops::install(slot, own(place)))
         }
     }
 
@@ -67,7 +99,10 @@ impl Peers {
         } else {
             // SAFETY: the kernel has just made this descriptor for us alone.
             let installed = unsafe { OwnedFd::from_raw_fd(result) };
-            SockRef::from(&installed).peer_addr().ok().and_then(|address| address.as_socket())
+            SockRef::from(&installed)
+                .peer_addr()
+                .ok()
+                .and_then(|address| address.as_socket())
         };
         (fetch.token, 0)
     }
@@ -85,4 +120,14 @@ impl Peers {
         self.free.push(place);
         self.fetches[place as usize].address.take()
     }
+}
+
+/// Bytes of the addresses of a family, as [`Peers::note`] takes them.
+pub(super) fn address_length(family: i32) -> u8 {
+    let length = match family {
+        libc::AF_INET => size_of::<libc::sockaddr_in>(),
+        libc::AF_INET6 => size_of::<libc::sockaddr_in6>(),
+        _ => 0,
+    };
+    length as u8
 }

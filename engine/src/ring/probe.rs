@@ -39,7 +39,9 @@ pub(crate) struct Mask(Vec<Optional>);
 
 /// A mask that names something else than the optional capabilities.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} masks nothing: give some of -inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-msg_ring")]
+#[error(
+    "{0:?} masks nothing: give some of -inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-msg_ring"
+)]
 pub struct MaskError(String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +65,11 @@ impl Optional {
     ];
 
     fn word(self) -> String {
-        Optional::ALL.iter().filter(|(_, this)| *this == self).map(|(word, _)| *word).collect()
+        Optional::ALL
+            .iter()
+            .filter(|(_, this)| *this == self)
+            .map(|(word, _)| *word)
+            .collect()
     }
 }
 
@@ -72,7 +78,11 @@ impl FromStr for Mask {
 
     fn from_str(text: &str) -> Result<Mask, MaskError> {
         let mut mask = Mask::default();
-        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        for word in text
+            .split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty())
+        {
             let known = Optional::ALL.iter().find(|(name, _)| *name == word);
             let (_, optional) = known.ok_or_else(|| MaskError(word.to_owned()))?;
             if !mask.has(*optional) {
@@ -95,11 +105,12 @@ impl Mask {
 
 /// Tries everything out, and says what of it may be used.
 pub(crate) fn probe(mask: &Mask) -> Result<Caps, RingError> {
+    let mut bench = Bench::new(Consume::Incrementally)?;
     let incremental_buffers =
-        !mask.has(Optional::IncrementalBuffers) && Bench::new(Consume::Incrementally)?.consumes_bit_by_bit()?;
-    let consume =
-        if incremental_buffers { Consume::Incrementally } else { Consume::Whole };
-    let mut bench = Bench::new(consume)?;
+        !mask.has(Optional::IncrementalBuffers) && bench.consumes_bit_by_bit();
+    if !incremental_buffers {
+        bench = Bench::new(Consume::Whole)?;
+    }
     bench.requirements()?;
     let mut can = |optional, test: fn(&mut Bench) -> io::Result<bool>| {
         // A failure of something optional is an answer, not an error.
@@ -125,9 +136,8 @@ struct Bench {
     addr: SockAddr,
     listener: Socket,
     next: u32,
-    consume: Consume,
     // Freed after the ring.
-    _provided: Option<ProvidedRing>,
+    provided: Option<ProvidedRing>,
     _memory: Stable<[u8; 2 * BUFFER]>,
 }
 
@@ -151,11 +161,12 @@ impl Bench {
             addr,
             listener,
             next: 0,
-            consume,
-            _provided: provided,
+            provided,
             _memory: memory,
         };
-        bench.accept().map_err(|error| Feature::Accept.missing(error))?;
+        bench
+            .accept()
+            .map_err(|error| Feature::Accept.missing(error))?;
         Ok(bench)
     }
 
@@ -169,11 +180,13 @@ impl Bench {
 
     /// Everything that the driver uses whatever the optional capabilities are.
     fn requirements(&mut self) -> Result<(), RingError> {
-        self.send_ping().map_err(|error| Feature::Poll.missing(error))?;
+        self.send_ping()
+            .map_err(|error| Feature::Poll.missing(error))?;
         let token = self.token();
         self.run(ops::poll_readable(self.slot, token), token)
             .map_err(|error| Feature::Poll.missing(error))?;
-        self.receives().map_err(|error| Feature::Receive.missing(error))?;
+        self.receives()
+            .map_err(|error| Feature::Receive.missing(error))?;
         self.sends().map_err(|error| Feature::Send.missing(error))?;
         let token = self.token();
         let option = SocketOption::int(libc::SOL_SOCKET, libc::SO_RCVBUF, 65536);
@@ -181,8 +194,13 @@ impl Bench {
             .map_err(|error| Feature::SocketOptions.missing(error))?;
         let dialled = self.dials().map_err(|error| Feature::Dial.missing(error))?;
         let token = self.token();
-        self.run(ops::close(dialled, token), token).map_err(|error| Feature::Close.missing(error))?;
-        match self.ring.submitter().register_sync_cancel(None, CancelBuilder::any()) {
+        self.run(ops::close(dialled, token), token)
+            .map_err(|error| Feature::Close.missing(error))?;
+        match self
+            .ring
+            .submitter()
+            .register_sync_cancel(None, CancelBuilder::any())
+        {
             Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
                 Err(Feature::SyncCancel.missing(error))
             }
@@ -193,14 +211,20 @@ impl Bench {
     fn receives(&mut self) -> io::Result<()> {
         let token = self.token();
         let received = self.run(ops::recv_multishot(self.slot, token, 0), token)?;
-        expect(received.result == 4 && received.buffer, "no bytes in a provided buffer")?;
+        expect(
+            received.result == 4 && received.buffer,
+            "no bytes in a provided buffer",
+        )?;
         expect(received.more, "receive did not stay armed")?;
         self.cancel(token)
     }
 
     fn sends(&mut self) -> io::Result<()> {
         let token = self.token();
-        let range = libc::iovec { iov_base: PING.as_ptr().cast_mut().cast(), iov_len: PING.len() };
+        let range = libc::iovec {
+            iov_base: PING.as_ptr().cast_mut().cast(),
+            iov_len: PING.len(),
+        };
         let sent = self.run(ops::send(self.slot, token, &range), token)?;
         expect(sent.result == 4, "not everything sent")?;
         let mut got = [0; 4];
@@ -223,10 +247,10 @@ impl Bench {
         result.map(|_| slot)
     }
 
-    /// Whether a second receive goes on in the buffer that the first began.
-    fn consumes_bit_by_bit(mut self) -> Result<bool, RingError> {
-        if self._provided.is_none() {
-            return Ok(false);
+    /// Whether the kernel keeps the rest of a buffer that a receive has begun.
+    fn consumes_bit_by_bit(&mut self) -> bool {
+        if self.provided.is_none() {
+            return false;
         }
         let mut test = || {
             self.send_ping()?;
@@ -234,7 +258,7 @@ impl Bench {
             let received = self.run(ops::recv_once(self.slot, token), token)?;
             Ok::<_, io::Error>(received.result == 4 && received.buffer && received.rest)
         };
-        Ok(test().unwrap_or(false))
+        test().unwrap_or(false)
     }
 
     /// Whether a multishot receive armed with a budget ends when it has brought that much.
@@ -250,10 +274,13 @@ impl Bench {
     fn names_peer(&mut self) -> io::Result<bool> {
         let token = self.token();
         let storage = Stable::new(SockAddrStorage::zeroed());
-        let size = size_of::<SockAddrStorage>() as u32;
-        let result = self.run(ops::peer_name(self.slot, token, storage.as_ptr().cast(), size), token);
+        // The other end has no name, only a family.
+        let result = self.run(
+            ops::peer_name(self.slot, token, storage.as_ptr().cast(), 2),
+            token,
+        );
         // The command runs as it is submitted, so even a failed one is over.
-        result.map(|named| named.result >= 2)
+        result.map(|named| named.result == 2)
     }
 
     /// Whether a wait for two completions settles for the one there is, soon.
@@ -264,7 +291,11 @@ impl Bench {
         self.ring.use_min_wait();
         let before = Instant::now();
         let min_wait = Duration::from_millis(1);
-        self.ring.enter(Wait::Batch { want: 2, min_wait, most: PATIENCE })?;
+        self.ring.enter(Wait::Batch {
+            want: 2,
+            min_wait,
+            most: PATIENCE,
+        })?;
         let lingered = before.elapsed() < PATIENCE / 2;
         Ok(lingered && self.find(token).is_some())
     }
@@ -330,7 +361,8 @@ impl Bench {
             for entry in entries {
                 let flags = entry.flags();
                 let more = cqueue::more(flags);
-                ended += usize::from(!more && counted(entry.user_data()));
+                ended +=
+                    usize::from(!more && Token::from_bits(entry.user_data()).is_none_or(counted));
                 if entry.user_data() == token.bits() {
                     found.get_or_insert(Outcome {
                         result: entry.result(),
@@ -390,5 +422,9 @@ fn pair() -> io::Result<(Socket, UnixStream, SockAddr)> {
 }
 
 fn expect(met: bool, failing: &'static str) -> io::Result<()> {
-    if met { Ok(()) } else { Err(io::Error::other(failing)) }
+    if met {
+        Ok(())
+    } else {
+        Err(io::Error::other(failing))
+    }
 }

@@ -20,11 +20,15 @@ use super::error::{Feature, RingError};
 use super::own::counted;
 use super::sys::{self, RingName};
 use crate::driver::{DriverCounts, Wait};
+use crate::token::Token;
 
 /// The smallest ring worth having; below it the driver gives up.
 const FEWEST_SUBMISSIONS: u32 = 32;
 /// A wait no longer than this: the kernel adds it to its clock, and that sum must not overflow.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// The longest a wait may linger for a fuller batch. A wake is one completion like any other, and does not end
+/// the lingering: this bounds how late it may be seen.
+pub(super) const LONGEST_LINGER: Duration = Duration::from_millis(1);
 /// How long to let the kernel breathe when it had no memory for a submission.
 const PRESSURE_PAUSE: Duration = Duration::from_millis(1);
 /// Threads the kernel may keep per shard for what cannot be polled for: half-closes, and Unix dials to a full backlog.
@@ -49,7 +53,9 @@ impl Ring {
             return Err(Feature::Waits.missing(io::Error::from_raw_os_error(libc::ENOSYS)));
         }
         // A bound that the kernel may refuse only when it is out of memory; it has a (large) bound of its own.
-        let _ = uring.submitter().register_iowq_max_workers(&mut [1, WORKERS]);
+        let _ = uring
+            .submitter()
+            .register_iowq_max_workers(&mut [1, WORKERS]);
         let name = RingName::Fd(uring.as_raw_fd());
         Ok(Ring {
             uring,
@@ -74,7 +80,10 @@ impl Ring {
 
     /// Entries of the submission and completion queue.
     pub(super) fn size(&self) -> (u32, u32) {
-        (self.uring.params().sq_entries(), self.uring.params().cq_entries())
+        (
+            self.uring.params().sq_entries(),
+            self.uring.params().cq_entries(),
+        )
     }
 
     pub(super) fn submitter(&self) -> Submitter<'_> {
@@ -158,14 +167,20 @@ impl Ring {
         self.counts.overflows += u64::from(overflown);
 
         // What lies in the completion queue is enough to go on with.
-        let wait = if self.uring.completion().is_empty() { wait } else { Wait::No };
+        let wait = if self.uring.completion().is_empty() {
+            wait
+        } else {
+            Wait::No
+        };
         let result = match wait {
             Wait::No if count == 0 && !due => return Ok(()),
             Wait::No => sys::submit_and_wait(self.name, count, 0, None),
             Wait::For(most) => self.wait(count, 1, Duration::ZERO, most),
-            Wait::Batch { want, min_wait, most } if self.min_wait => {
-                self.wait(count, want.max(1), min_wait, most)
-            }
+            Wait::Batch {
+                want,
+                min_wait,
+                most,
+            } if self.min_wait => self.wait(count, want.max(1), min_wait, most),
             Wait::Batch { most, .. } => self.wait(count, 1, Duration::ZERO, most),
         };
         match result {
@@ -180,7 +195,7 @@ impl Ring {
         let mut args = SubmitArgs::new();
         if want > 1 {
             // 0 would mean to wait for all of `want`.
-            args = args.min_wait_usec(u32::try_from(min_wait.as_micros()).unwrap_or(u32::MAX).max(1));
+            args = args.min_wait_usec((min_wait.min(LONGEST_LINGER).as_micros() as u32).max(1));
         }
         sys::submit_and_wait(self.name, count, want, Some(&args.timespec(&most)))
     }
@@ -244,11 +259,15 @@ impl Ring {
         while self.in_flight > 0 {
             let timeout = Timespec::from(Duration::from_millis(100));
             // It fails with ENOENT when nothing is left and ETIME when something lingers: the count below decides.
-            let _ = self.submitter().register_sync_cancel(Some(timeout), CancelBuilder::any());
+            let _ = self
+                .submitter()
+                .register_sync_cancel(Some(timeout), CancelBuilder::any());
             let _ = self.wait(0, 1, Duration::ZERO, Duration::from_millis(10));
             for completion in self.uring.completion() {
                 last(&completion);
-                if !cqueue::more(completion.flags()) && counted(completion.user_data()) {
+                if !cqueue::more(completion.flags())
+                    && Token::from_bits(completion.user_data()).is_none_or(counted)
+                {
                     self.in_flight -= 1;
                 }
             }

@@ -58,12 +58,44 @@ fn a_slots_close_is_reported_before_its_next_connection() {
         let again = bench.token(Kind::Accept, listener);
         bench.driver.accept(listener, again);
         bench.wait_until("accept", |bench| {
-            bench.seen.iter().any(|completion| completion.token == again).then_some(())
+            bench
+                .seen
+                .iter()
+                .any(|completion| completion.token == again)
+                .then_some(())
         });
-        let place = |token| bench.seen.iter().position(|completion| completion.token == token);
+        let place = |token| {
+            bench
+                .seen
+                .iter()
+                .position(|completion| completion.token == token)
+        };
         assert!(place(close) < place(again), "{:?}", bench.seen);
         assert!(place(close).is_some());
     }
+}
+
+#[test]
+fn an_accept_that_overtakes_its_slots_close_is_held_back() {
+    // As older kernels may report them; this one orders them itself.
+    let mut bench = Bench::new();
+    let (slot, _client) = bench.connection();
+    let close = bench.close(slot);
+    let early = |slot: u32| Completion {
+        token: Token::new(Kind::Accept, 0, 0),
+        result: slot as i32,
+        more: true,
+        payload: Payload::None,
+    };
+    assert!(bench.driver.accepted(early(slot)).is_none());
+    assert!(bench.driver.accepted(early(slot + 1)).is_some());
+    bench.turn(Wait::For(DEADLINE));
+    let order: Vec<_> = bench
+        .seen
+        .iter()
+        .map(|completion| completion.token)
+        .collect();
+    assert_eq!(order, [close, early(slot).token]);
 }
 
 #[test]

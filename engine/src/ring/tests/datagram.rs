@@ -35,10 +35,18 @@ fn datagrams_come_with_their_sender_and_go_where_they_should() {
         let recv = bench.datagram_recv(socket);
         assert_eq!(client.send_to(message, addr).unwrap(), message.len());
         let completion = bench.wait(recv);
-        let Payload::Datagram(index) = completion.payload else { panic!("{completion:?}") };
-        assert_eq!((completion.result as usize, completion.more), (message.len(), false));
+        let Payload::Datagram(index) = completion.payload else {
+            panic!("{completion:?}")
+        };
+        assert_eq!(
+            (completion.result as usize, completion.more),
+            (message.len(), false)
+        );
         let (from, bytes, cut) = bench.driver.datagram(index);
-        assert_eq!((from, bytes, cut), (client.local_addr().unwrap(), message, false));
+        assert_eq!(
+            (from, bytes, cut),
+            (client.local_addr().unwrap(), message, false)
+        );
 
         let send = bench.token(Kind::DatagramSend, socket);
         assert!(bench.driver.datagram_send(socket, send, from, message));
@@ -77,7 +85,11 @@ fn what_fits_no_datagram_is_refused_by_the_kernel() {
     let (socket, _) = bench.datagram_socket();
     let send = bench.token(Kind::DatagramSend, socket);
     let to = "127.0.0.1:9".parse().unwrap();
-    assert!(bench.driver.datagram_send(socket, send, to, &pattern(1 << 20)));
+    assert!(
+        bench
+            .driver
+            .datagram_send(socket, send, to, &pattern(1 << 20))
+    );
     assert_eq!(bench.wait(send).result, -libc::EMSGSIZE);
 }
 
