@@ -1,6 +1,7 @@
 //! The driver's own tokens: operations that the shard never hears of, or hears of under its own token.
 //!
 //! They carry the kind `Driver`, what they are in the aux bits, and a place in one of the driver's tables in the slot bits.
+//! With aux bits 0 they are the shard's: operations whose completion it does not want to hear of.
 
 use crate::token::{Kind, Token};
 

@@ -158,6 +158,16 @@ fn a_dial_can_be_cancelled_at_any_time() {
 }
 
 #[test]
+fn a_cancel_that_nobody_wants_to_hear_of_is_not_heard_of() {
+    let mut bench = Bench::new();
+    let (slot, _client) = bench.connection();
+    let recv = bench.recv_multishot(slot, 0);
+    bench.driver.cancel(recv, Token::new(Kind::Driver, 0, slot));
+    assert_eq!(bench.wait(recv).result, -libc::ECANCELED);
+    bench.expect_quiet();
+}
+
+#[test]
 fn cancelling_a_dial_that_is_over_finds_nothing() {
     let mut bench = Bench::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
