@@ -14,8 +14,12 @@ pub(crate) const RECEIVE_CREDIT: u32 = 128 * 1024;
 pub(crate) const ARMED_RECEIVES: usize = 4096;
 /// A connection that was silent this long parks.
 pub(crate) const PARK_AFTER: Duration = Duration::from_secs(1);
-/// Armed connections looked at for parking, per tick.
-pub(crate) const PARK_SCAN: usize = 16;
+/// How often armed connections are looked at for parking: seldom, so that it costs a busy shard nothing.
+pub(crate) const PARK_EVERY: Duration = Duration::from_millis(50);
+/// Armed connections looked at each time.
+pub(crate) const PARK_SCAN: usize = 512;
+/// Connections per tick whose queued frames are copied out of the receive pool when it runs short.
+pub(crate) const RELIEVED_PER_TICK: usize = 64;
 /// Attempts to accept again after the descriptor table was full, per tick and listener.
 pub(crate) const ACCEPT_RETRIES: u32 = 16;
 /// How long accepting pauses when descriptors stay out.

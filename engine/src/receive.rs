@@ -16,6 +16,7 @@ use crate::id::EndpointId;
 use crate::limits;
 use crate::shard::Shard;
 use crate::stats::RefusalCause;
+use crate::time::Time;
 use crate::token::{Kind, Token};
 
 /// The connections with an armed multishot receive, and those that wait for a buffer.
@@ -24,12 +25,15 @@ pub(crate) struct Armed {
     slots: Vec<u32>,
     /// Where the search for quiet ones goes on.
     hand: usize,
+    /// When to search next.
+    next_look: Time,
     starved: VecDeque<u32>,
 }
 
 impl Armed {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+    /// When somebody has to be looked at again.
+    pub(crate) fn next_look(&self) -> Option<Time> {
+        (!self.slots.is_empty()).then_some(self.next_look)
     }
 }
 
@@ -330,6 +334,10 @@ impl<D: Driver> Shard<D> {
 
     /// Looks at a few armed connections and parks those that fell silent.
     pub(crate) fn park_quiet(&mut self) {
+        if self.core.now < self.armed.next_look {
+            return;
+        }
+        self.armed.next_look = self.core.now + limits::PARK_EVERY;
         for _ in 0..limits::PARK_SCAN.min(self.armed.slots.len()) {
             self.armed.hand = (self.armed.hand + 1) % self.armed.slots.len().max(1);
             let Some(&slot) = self.armed.slots.get(self.armed.hand) else { return };
@@ -341,6 +349,17 @@ impl<D: Driver> Shard<D> {
                 self.cancel_receive(slot);
             }
         }
+    }
+
+    /// Somebody starves and no buffer is free: frames that wait in send queues behind the one in flight are copied
+    /// out of the pool. (What services hold is theirs; it is bounded by their lanes.)
+    pub(crate) fn relieve_pool(&mut self) {
+        if self.armed.starved.is_empty() || self.pool.free_buffers() > 0 {
+            return;
+        }
+        let queues = self.core.conns.iter_mut().filter_map(|conn| conn.send.as_mut());
+        let copied = queues.map(|queue| queue.detach_frames()).filter(|&frames| frames > 0);
+        let _ = copied.take(limits::RELIEVED_PER_TICK).count();
     }
 
     /// Buffers came back: lets starved connections try again, as many as there are buffers.

@@ -58,6 +58,8 @@ pub(crate) struct Shard<D: Driver> {
     pub(crate) rung: Vec<usize>,
     /// Something is left to do at once: the next tick must not sleep.
     pub(crate) more: bool,
+    /// When the last tick ended.
+    ended: Time,
     pub(crate) drain: Drain,
     pub(crate) stopped: bool,
 }
@@ -123,6 +125,7 @@ impl<D: Driver> Shard<D> {
             batch: Vec::with_capacity(limits::BATCH),
             rung: Vec::new(),
             more: true,
+            ended: Time::ZERO,
             drain: Drain::No,
             stopped: false,
         };
@@ -165,11 +168,10 @@ impl<D: Driver> Shard<D> {
     }
 
     fn longest_sleep(&self) -> Duration {
-        let hosts = self.hosts.iter().filter_map(|(_, host)| host.next_deadline()).min();
-        let timers = self.core.timers.next_deadline();
-        let next = timers.into_iter().chain(hosts).min().unwrap_or(Time::NEVER);
-        let most = if self.armed.is_empty() { limits::LONGEST_SLEEP } else { limits::PARK_AFTER / 4 };
-        next.since(self.driver.now()).min(most)
+        let hosts = self.hosts.iter().filter_map(|(_, host)| host.next_deadline());
+        let own = [self.core.timers.next_deadline(), self.armed.next_look()];
+        let next = own.into_iter().flatten().chain(hosts).min().unwrap_or(Time::NEVER);
+        next.since(self.ended).min(limits::LONGEST_SLEEP)
     }
 
     fn begin(&mut self) -> Time {
@@ -300,14 +302,15 @@ impl<D: Driver> Shard<D> {
         for port in ports.iter().flatten() {
             port.publish(core, pool);
         }
+        self.relieve_pool();
         self.pool.clear_current();
         self.pool.collect_returns();
         self.feed_starved();
         self.driver.provide_buffers(&mut self.pool);
         self.more |= !self.core.dirty.is_empty();
         self.publish_stats();
-        let now = self.driver.now();
-        self.core.stats.end_tick(began, now);
+        self.ended = self.driver.now();
+        self.core.stats.end_tick(began, self.ended);
     }
 
     fn publish_stats(&mut self) {

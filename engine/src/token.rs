@@ -38,7 +38,7 @@ pub(crate) enum Kind {
     DatagramRecv = 10,
     /// Send of a datagram; the slot field holds the index of the datagram socket.
     DatagramSend = 11,
-    /// The driver's own business (wakes, probes); never leaves the driver.
+    /// The driver's own business (wakes, probes), and cancels whose completion nobody waits for.
     Driver = 12,
 }
 
