@@ -311,11 +311,9 @@ impl Owner {
     #[inline]
     pub(super) fn head(&self, buffer: u16) -> u32 {
         let slot = &self.buffers[usize::from(buffer)];
-        assert_eq!(
-            slot.state.get(),
-            State::Kernel,
-            "buffer {buffer} is not the kernel's"
-        );
+        if slot.state.get() != State::Kernel {
+            broken("a buffer is used that is not the kernel's", buffer);
+        }
         slot.head.get()
     }
 
@@ -324,10 +322,9 @@ impl Owner {
     pub(super) fn received(&self, buffer: u16, len: u32, kernel_keeps_rest: bool) -> u32 {
         let offset = self.head(buffer);
         let slot = &self.buffers[usize::from(buffer)];
-        assert!(
-            len <= self.buffer_size - offset,
-            "received beyond the end of buffer {buffer}"
-        );
+        if len > self.buffer_size - offset {
+            broken("received beyond the end of a buffer", buffer);
+        }
         slot.head.set(offset + len);
         if !kernel_keeps_rest {
             slot.state.set(State::Held);
@@ -343,10 +340,9 @@ impl Owner {
         let slot = &self.buffers[usize::from(buffer)];
         let references = slot.references.get();
         // 2^32 frames of one buffer can only be forgotten frames; wrapping would free memory in use.
-        assert!(
-            references < u32::MAX,
-            "references of buffer {buffer} overflow"
-        );
+        if references == u32::MAX {
+            broken("the references of a buffer overflow", buffer);
+        }
         slot.references.set(references + 1);
         self.held_frames.set(self.held_frames.get() + 1);
     }
@@ -356,10 +352,9 @@ impl Owner {
     pub(super) fn release(&self, (buffer, count): Return) {
         let slot = &self.buffers[usize::from(buffer)];
         let references = slot.references.get();
-        assert!(
-            references >= count,
-            "buffer {buffer} released more often than taken"
-        );
+        if references < count {
+            broken("a buffer was released more often than taken", buffer);
+        }
         slot.references.set(references - count);
         self.held_frames
             .set(self.held_frames.get() - u64::from(count));
@@ -377,6 +372,13 @@ impl Owner {
         self.free_buffers.set(self.free_buffers.get() + 1);
         self.held_buffers.set(self.held_buffers.get() - 1);
     }
+}
+
+/// Apart and by value: what a message borrowed could not stay in registers on the way that never panics.
+#[cold]
+#[inline(never)]
+fn broken(what: &'static str, buffer: u16) -> ! {
+    panic!("{what}: number {buffer}")
 }
 
 /// Anonymous memory, zeroed, touched lazily: a pool costs what was received into it.

@@ -114,7 +114,7 @@ mod pools {
     }
 
     #[test]
-    #[should_panic(expected = "beyond the end of buffer")]
+    #[should_panic(expected = "beyond the end of a buffer")]
     fn a_driver_that_reports_too_much_is_noticed() {
         let mut pool = pool(1, 16);
         let bid = pool.take_free().unwrap().bid;
