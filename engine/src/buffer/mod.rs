@@ -8,6 +8,7 @@
 //! | `frame` | [`Frame`]: counted pool memory or `Bytes` |
 //! | `recv`, `remainder` | [`RecvBuf`], what a handler reads from, and what it left unread last time |
 //! | `send_queue`, `send_chain` | a connection's unsent bytes, and what of them the kernel gets at once |
+//! | `lent` | a chain as a simulated kernel keeps it |
 //! | `chunk` | the blocks that small sends are copied into |
 //!
 //! Invariants:
@@ -25,6 +26,8 @@
 
 mod chunk;
 mod frame;
+#[cfg(feature = "sim")]
+mod lent;
 mod pool;
 mod recv;
 mod remainder;
@@ -35,6 +38,8 @@ mod shared;
 
 pub use chunk::{CHUNK_BYTES, Chunks};
 pub use frame::Frame;
+#[cfg(feature = "sim")]
+pub(crate) use lent::LentChain;
 pub use pool::{Pool, PoolConfig, Provided, Received};
 pub use recv::{RecvBuf, Unread};
 pub use remainder::Remainder;

@@ -87,7 +87,7 @@ impl Faults {
 
     /// Gentle faults alone, as the seed has them: each is absent, rare or frequent.
     pub fn gentle(seed: u64) -> Faults {
-        let mut rng = Rng::new(seed ^ 0x6765_6e74_6c65);
+        let mut rng = Rng::new(seed ^ 0x6765_6e74);
         let mut often = || [0, 0, 20, 200, 600][rng.index(5)];
         let mut faults = Faults {
             short_read: often(),
@@ -110,7 +110,7 @@ impl Faults {
 
     /// Gentle and rough faults, as the seed has them.
     pub fn rough(seed: u64) -> Faults {
-        let mut rng = Rng::new(seed ^ 0x726f_7567_68);
+        let mut rng = Rng::new(seed ^ 0x726f_7567);
         Faults {
             table_full: [0, 50, 300][rng.index(3)],
             reset: [0, 5, 30][rng.index(3)],
@@ -122,7 +122,13 @@ impl Faults {
 
     /// The same without the faults that end connections: what is begun under `rough` may end in peace.
     pub fn healed(&self) -> Faults {
-        Faults { table_full: 0, reset: 0, dial_failure: 0, datagram_loss: 0, ..self.clone() }
+        Faults {
+            table_full: 0,
+            reset: 0,
+            dial_failure: 0,
+            datagram_loss: 0,
+            ..self.clone()
+        }
     }
 }
 
@@ -135,7 +141,10 @@ mod tests {
         assert_eq!(Faults::rough(5), Faults::rough(5));
         assert!((0..100).any(|seed| Faults::gentle(seed) != Faults::gentle(0)));
         let printed = Faults::none().to_string();
-        assert!(printed.contains("reset=0") && printed.contains("window=262144"), "{printed}");
+        assert!(
+            printed.contains("reset=0") && printed.contains("window=262144"),
+            "{printed}"
+        );
     }
 
     #[test]

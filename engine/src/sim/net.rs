@@ -34,7 +34,6 @@ pub(super) struct Net {
     /// Who listens on an address, in the order of adoption.
     pub(super) listening: BTreeMap<String, Vec<Acceptor>>,
     events: BinaryHeap<Reverse<(Time, u64, Event)>>,
-    sequence: u64,
 }
 
 /// Something that is due at a point in time.
@@ -84,6 +83,8 @@ pub(super) struct End {
     /// Our FIN was sent.
     pub(super) fin_sent: bool,
     pub(super) closed: bool,
+    /// The other side's kernel dropped the connection before anybody there had it.
+    pub(super) refused: bool,
     under_way: VecDeque<(Time, Segment)>,
     bytes_under_way: usize,
 }
@@ -115,7 +116,6 @@ impl Net {
             udp: UdpNet::default(),
             listening: BTreeMap::new(),
             events: BinaryHeap::new(),
-            sequence: 0,
         }
     }
 
@@ -144,7 +144,6 @@ impl Net {
         if time != Time::NEVER {
             // The middle field decides among what is due together.
             let order = self.rng.bits();
-            self.sequence += 1;
             self.events.push(Reverse((time, order, event)));
         }
     }
@@ -156,13 +155,21 @@ impl Net {
 
     /// Whether somebody listens there.
     pub(super) fn acceptor(&mut self, addr: &Addr) -> Option<Acceptor> {
-        let acceptors = self.listening.get(&addr.to_string()).filter(|acceptors| !acceptors.is_empty())?;
+        let acceptors = self
+            .listening
+            .get(&addr.to_string())
+            .filter(|acceptors| !acceptors.is_empty())?;
         Some(acceptors[self.rng.index(acceptors.len())])
     }
 
     /// Connects `client` to whoever listens on `addr`; `None` if nobody does. The ends are the client's and
     /// the acceptor's.
-    pub(super) fn connect(&mut self, addr: &Addr, client: Owner, from: Option<SocketAddr>) -> Option<EndId> {
+    pub(super) fn connect(
+        &mut self,
+        addr: &Addr,
+        client: Owner,
+        from: Option<SocketAddr>,
+    ) -> Option<EndId> {
         let acceptor = self.acceptor(addr)?;
         let remote = match addr {
             Addr::Tcp(addr) => Some(*addr),
@@ -170,7 +177,11 @@ impl Net {
         };
         let (near, far) = (self.ends.len(), self.ends.len() + 1);
         self.ends.push(End::new(far, client, remote));
-        self.ends.push(End::new(near, Owner::Nobody, from.filter(|_| remote.is_some())));
+        self.ends.push(End::new(
+            near,
+            Owner::Nobody,
+            from.filter(|_| remote.is_some()),
+        ));
         match acceptor {
             Acceptor::Shard(shard, listener) => {
                 self.ends[far].owner = Owner::Shard(shard);
@@ -188,7 +199,9 @@ impl Net {
     /// How many bytes an end may send now.
     pub(super) fn room(&self, end: EndId) -> usize {
         let other = &self.ends[self.ends[end].other];
-        self.faults.window.saturating_sub(other.bytes_under_way + other.unread.len())
+        self.faults
+            .window
+            .saturating_sub(other.bytes_under_way + other.unread.len())
     }
 
     /// Sends bytes; no more than there is room for.
@@ -239,7 +252,12 @@ impl Net {
     /// The network breaks a connection: both ends see an error.
     pub(super) fn break_both(&mut self, end: EndId) {
         for end in [end, self.ends[end].other] {
-            self.break_end(end, if self.rng.chance(800) { libc::ECONNRESET } else { libc::ETIMEDOUT });
+            let errno = if self.rng.chance(800) {
+                libc::ECONNRESET
+            } else {
+                libc::ETIMEDOUT
+            };
+            self.break_end(end, errno);
         }
     }
 
@@ -271,7 +289,10 @@ impl Net {
         let latency = self.faults.latency;
         let after = self.now + self.some(latency);
         // Segments of a stream do not overtake each other.
-        let time = self.ends[to].under_way.back().map_or(after, |(last, _)| after.max(*last));
+        let time = self.ends[to]
+            .under_way
+            .back()
+            .map_or(after, |(last, _)| after.max(*last));
         self.ends[to].under_way.push_back((time, segment));
         self.at(time, Event::Arrival(to));
     }
@@ -288,8 +309,13 @@ impl Net {
     }
 
     fn arrive(&mut self, end: EndId) {
-        let due = self.ends[end].under_way.front().is_some_and(|(time, _)| *time <= self.now);
-        let Some((_, segment)) = due.then(|| self.ends[end].under_way.pop_front()).flatten() else { return };
+        let due = self.ends[end]
+            .under_way
+            .front()
+            .is_some_and(|(time, _)| *time <= self.now);
+        let Some((_, segment)) = due.then(|| self.ends[end].under_way.pop_front()).flatten() else {
+            return;
+        };
         if let Segment::Data(bytes) = &segment {
             self.ends[end].bytes_under_way -= bytes.len();
         }
@@ -324,6 +350,7 @@ impl End {
             broken: false,
             fin_sent: false,
             closed: false,
+            refused: false,
             under_way: VecDeque::new(),
             bytes_under_way: 0,
         }

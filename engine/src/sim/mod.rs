@@ -1,0 +1,33 @@
+//! The simulator: the shards, handlers and services of production on one thread, over a simulated kernel and network, with
+//! a virtual clock and every choice drawn from one seed.
+//!
+//! A [`Sim`] is made from the same [`crate::Builder`] as an engine. Peers follow [`Script`]s; [`Faults`] say what
+//! goes wrong. Whatever fails, the seed and all options are printed, and the same seed fails again.
+//! docs/simulation.md says what is simulated and which oracles are always on.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `world` | [`Sim`]: who runs next, when time moves |
+//! | `oracle` | what must hold: order of callbacks, and nothing left in the end |
+//! | `driver`, `kernel`, `ops` | the driver seam over simulated operations |
+//! | `net`, `datagrams` | streams and datagrams on their way |
+//! | `peer`, `script` | the other side |
+//! | `faults`, `rng` | what goes wrong, and chance |
+
+mod datagrams;
+mod driver;
+mod faults;
+mod kernel;
+mod net;
+mod ops;
+mod oracle;
+mod peer;
+mod rng;
+mod script;
+mod world;
+
+pub use faults::Faults;
+pub use peer::PeerState;
+pub use rng::Rng;
+pub use script::{Pace, Script};
+pub use world::{PeerId, Sim, SocketId};

@@ -1,0 +1,248 @@
+//! Handlers: echo without a service, relays to one, and one that talks first.
+
+use std::time::Duration;
+
+use megamux_engine::{CloseReason, ConnInfo, Cx, Handler, NoService, RecvBuf, Service, TimerKey};
+
+type Outcome = Result<(), CloseReason>;
+
+/// Sends back what it gets: as frames, as copies, or leaving some unread, by turns.
+#[derive(Debug, Default)]
+pub struct Echo {
+    turn: usize,
+}
+
+impl Handler for Echo {
+    type Service = NoService;
+    type Conn = ();
+
+    fn on_open(&mut self, _: &mut Cx<'_, NoService>, _: &ConnInfo) -> Outcome {
+        Ok(())
+    }
+
+    fn on_data(
+        &mut self,
+        cx: &mut Cx<'_, NoService>,
+        (): &mut (),
+        data: &mut RecvBuf<'_>,
+    ) -> Outcome {
+        self.turn += 1;
+        match self.turn % 3 {
+            0 => cx.send_frame(data.take_all()),
+            1 => {
+                cx.send(data);
+                data.consume(data.len());
+            }
+            _ => {
+                let half = data.len().div_ceil(2);
+                cx.send_frame(data.take(half));
+                cx.send(data);
+                data.consume(data.len());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sends back whole lines; what is no line yet stays unread.
+#[derive(Debug, Default)]
+pub struct Lines;
+
+impl Handler for Lines {
+    type Service = NoService;
+    type Conn = ();
+
+    fn on_open(&mut self, _: &mut Cx<'_, NoService>, _: &ConnInfo) -> Outcome {
+        Ok(())
+    }
+
+    fn on_data(
+        &mut self,
+        cx: &mut Cx<'_, NoService>,
+        (): &mut (),
+        data: &mut RecvBuf<'_>,
+    ) -> Outcome {
+        while let Some(end) = data.iter().position(|byte| *byte == b'\n') {
+            cx.send_frame(data.take(end + 1));
+        }
+        Ok(())
+    }
+}
+
+/// Hands each byte to its service as an event of its own, and sends what comes back.
+#[derive(Debug)]
+pub struct RelayBytes<S>(std::marker::PhantomData<fn() -> S>);
+
+impl<S> Default for RelayBytes<S> {
+    fn default() -> Self {
+        RelayBytes(std::marker::PhantomData)
+    }
+}
+
+impl<S: Service<In = u8, Out = Vec<u8>>> Handler for RelayBytes<S> {
+    type Service = S;
+    type Conn = ();
+
+    fn on_open(&mut self, _: &mut Cx<'_, S>, _: &ConnInfo) -> Outcome {
+        Ok(())
+    }
+
+    fn on_data(&mut self, cx: &mut Cx<'_, S>, (): &mut (), data: &mut RecvBuf<'_>) -> Outcome {
+        while let Some(&byte) = data.first() {
+            let Some(permit) = cx.try_reserve() else {
+                break;
+            };
+            permit.send(byte);
+            data.consume(1);
+        }
+        Ok(())
+    }
+
+    fn on_event(&mut self, cx: &mut Cx<'_, S>, (): &mut (), event: Vec<u8>) -> Outcome {
+        cx.send(&event);
+        Ok(())
+    }
+
+    fn on_read_closed(&mut self, cx: &mut Cx<'_, S>, (): &mut ()) -> Outcome {
+        // The answers are still on their way; the service says when it is done.
+        let _ = cx;
+        Ok(())
+    }
+}
+
+/// Hands whatever it gets to its service as one frame, and sends what comes back; the peer's FIN travels as an empty event.
+#[derive(Debug)]
+pub struct Relay<S>(std::marker::PhantomData<fn() -> S>);
+
+impl<S> Default for Relay<S> {
+    fn default() -> Self {
+        Relay(std::marker::PhantomData)
+    }
+}
+
+/// What a [`Relay`] keeps of a connection.
+#[derive(Debug, Default)]
+pub struct RelayConn {
+    finished: bool,
+}
+
+/// Tries again to hand on the peer's FIN.
+const FINISH: TimerKey = TimerKey(1);
+
+impl<S: Service<In = megamux_engine::Frame, Out = megamux_engine::Frame>> Relay<S> {
+    /// A full lane gives no permit, and without unread bytes nothing comes again by itself.
+    fn finish(cx: &mut Cx<'_, S>, conn: &mut RelayConn) {
+        match cx.try_reserve() {
+            Some(permit) => {
+                permit.send(megamux_engine::Frame::default());
+                conn.finished = true;
+            }
+            None => {
+                cx.set_timer(FINISH, Duration::from_millis(5));
+            }
+        }
+    }
+}
+
+impl<S: Service<In = megamux_engine::Frame, Out = megamux_engine::Frame>> Handler for Relay<S> {
+    type Service = S;
+    type Conn = RelayConn;
+
+    fn on_open(&mut self, _: &mut Cx<'_, S>, _: &ConnInfo) -> Result<RelayConn, CloseReason> {
+        Ok(RelayConn::default())
+    }
+
+    fn on_data(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        _: &mut RelayConn,
+        data: &mut RecvBuf<'_>,
+    ) -> Outcome {
+        // Taken only with room for it: nothing to drop.
+        if cx.try_reserve().is_none() {
+            return Ok(());
+        }
+        let frame = data.take_all();
+        if let Some(permit) = cx.try_reserve() {
+            permit.send(frame);
+        }
+        Ok(())
+    }
+
+    fn on_event(
+        &mut self,
+        cx: &mut Cx<'_, S>,
+        conn: &mut RelayConn,
+        event: megamux_engine::Frame,
+    ) -> Outcome {
+        if event.is_empty() && conn.finished {
+            return Err(CloseReason::PeerClosed);
+        }
+        cx.send_frame(event);
+        Ok(())
+    }
+
+    fn on_read_closed(&mut self, cx: &mut Cx<'_, S>, conn: &mut RelayConn) -> Outcome {
+        Self::finish(cx, conn);
+        Ok(())
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_, S>, conn: &mut RelayConn, _: TimerKey) -> Outcome {
+        Self::finish(cx, conn);
+        Ok(())
+    }
+}
+
+/// Sends so many bytes of a pattern when a connection opens, minding the watermark, then FIN.
+#[derive(Debug)]
+pub struct Pusher {
+    /// Bytes per connection.
+    pub bytes: usize,
+    /// Bytes queued before it waits for `on_writable`; `usize::MAX` pushes all at once.
+    pub high: usize,
+}
+
+impl Pusher {
+    /// The pattern.
+    pub fn pattern(bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|at| (at % 251) as u8).collect()
+    }
+
+    fn push(&self, cx: &mut Cx<'_, NoService>, sent: &mut usize) {
+        while *sent < self.bytes && cx.queued_bytes() <= self.high {
+            let until = (*sent + 1000).min(self.bytes);
+            let piece: Vec<u8> = (*sent..until).map(|at| (at % 251) as u8).collect();
+            cx.send(&piece);
+            *sent = until;
+        }
+        if *sent == self.bytes {
+            cx.shutdown_write();
+        }
+    }
+}
+
+impl Handler for Pusher {
+    type Service = NoService;
+    type Conn = usize;
+
+    fn on_open(&mut self, cx: &mut Cx<'_, NoService>, _: &ConnInfo) -> Result<usize, CloseReason> {
+        let mut sent = 0;
+        self.push(cx, &mut sent);
+        Ok(sent)
+    }
+
+    fn on_data(
+        &mut self,
+        _: &mut Cx<'_, NoService>,
+        _: &mut usize,
+        data: &mut RecvBuf<'_>,
+    ) -> Outcome {
+        data.consume(data.len());
+        Ok(())
+    }
+
+    fn on_writable(&mut self, cx: &mut Cx<'_, NoService>, sent: &mut usize) -> Outcome {
+        self.push(cx, sent);
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! Services, and the check of what a service hears.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use megamux_engine::{CloseReason, ConnId, Frame, Input, Scope, Service, ServiceCx};
+
+/// Checks what a service hears of each connection: Open, Frames, Close, in this order, each of the ends once.
+#[derive(Debug, Clone, Default)]
+pub struct Heard(Arc<Mutex<HashMap<ConnId, bool>>>);
+
+impl Heard {
+    fn with<T>(&self, look: impl FnOnce(&mut HashMap<ConnId, bool>) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The service was made anew and knows nobody.
+    pub fn forget(&self) {
+        self.with(|open| open.retain(|_, is_open| !*is_open));
+    }
+
+    /// Takes note of an input.
+    pub fn hear<E>(&self, conn: ConnId, input: &Input<E>) {
+        self.with(|open| match input {
+            Input::Open(info) => {
+                assert_eq!(info.id, conn);
+                assert_eq!(open.insert(conn, true), None, "{conn:?} opened twice");
+            }
+            Input::Frame(_) => assert_eq!(
+                open.get(&conn),
+                Some(&true),
+                "a frame of {conn:?}, which is not open"
+            ),
+            Input::Close(_) => {
+                assert_eq!(
+                    open.insert(conn, false),
+                    Some(true),
+                    "a close of {conn:?}, which is not open"
+                );
+            }
+        });
+    }
+
+    /// Connections heard of.
+    pub fn count(&self) -> usize {
+        self.with(|open| open.len())
+    }
+
+    /// Every connection that was opened was closed.
+    pub fn assert_all_closed(&self) {
+        self.with(|open| {
+            let left: Vec<_> = open
+                .iter()
+                .filter(|(_, is_open)| **is_open)
+                .map(|(conn, _)| *conn)
+                .collect();
+            assert!(
+                left.is_empty(),
+                "the service never heard the end of {left:?}"
+            );
+        });
+    }
+}
+
+/// Sends each frame back; an empty one too.
+#[derive(Debug)]
+pub struct Repeat {
+    heard: Heard,
+}
+
+impl Repeat {
+    /// One that tells `heard` what it hears.
+    pub fn new(heard: &Heard) -> Repeat {
+        Repeat {
+            heard: heard.clone(),
+        }
+    }
+}
+
+impl Service for Repeat {
+    type In = Frame;
+    type Out = Frame;
+    const SCOPE: Scope = Scope::Connection;
+
+    fn on_input(&mut self, cx: &mut ServiceCx<'_, Self>, conn: ConnId, input: Input<Frame>) {
+        self.heard.hear(conn, &input);
+        if let Input::Frame(frame) = input {
+            cx.send(conn, frame);
+        }
+    }
+}
+
+/// Answers each byte with itself, `times` times over; panics at the byte 0xff; closes at the byte 0xfe.
+#[derive(Debug)]
+pub struct Shout {
+    heard: Heard,
+    times: usize,
+}
+
+impl Shout {
+    /// One that tells `heard` what it hears.
+    pub fn new(heard: &Heard, times: usize) -> Shout {
+        heard.forget();
+        Shout {
+            heard: heard.clone(),
+            times,
+        }
+    }
+}
+
+impl Service for Shout {
+    type In = u8;
+    type Out = Vec<u8>;
+    const SCOPE: Scope = Scope::Connection;
+
+    fn on_input(&mut self, cx: &mut ServiceCx<'_, Self>, conn: ConnId, input: Input<u8>) {
+        self.heard.hear(conn, &input);
+        match input {
+            Input::Frame(0xff) => panic!("the byte that this service cannot bear"),
+            Input::Frame(0xfe) => cx.close(conn, CloseReason::Requested),
+            Input::Frame(byte) => (0..self.times).for_each(|_| cx.send(conn, vec![byte])),
+            _ => {}
+        }
+    }
+}
