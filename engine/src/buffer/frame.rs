@@ -10,11 +10,11 @@
 use std::fmt;
 use std::ops::{Bound, Deref, RangeBounds};
 use std::ptr::NonNull;
-use std::slice;
 
 use bytes::{Buf, Bytes};
 
-use super::pool::{Pool, Received};
+use super::pool::Pool;
+use super::range::Range;
 use super::returns;
 use super::shared::PoolShared;
 
@@ -124,15 +124,10 @@ impl Frame {
     }
 
     /// A frame for a range whose reference, already counted, becomes the frame's.
-    #[inline]
-    pub(super) fn from_counted(pool: &Pool, received: Received) -> Frame {
-        let bytes = pool.bytes(&received);
-        Frame(Repr::Pooled(Pooled {
-            pool: pool.shared_ptr(),
-            start: NonNull::from(bytes).cast(),
-            len: received.len,
-            buffer: received.buf,
-        }))
+    #[inline(always)]
+    pub(super) fn from_counted(pool: &Pool, range: Range) -> Frame {
+        let pool = pool.shared_ptr();
+        Frame(Repr::Pooled(Pooled { pool, range }))
     }
 
     /// Whether the bytes lie in a receive pool.
@@ -145,9 +140,7 @@ impl Frame {
 /// One counted reference to a buffer of a pool, and the range it is about.
 struct Pooled {
     pool: NonNull<PoolShared>,
-    start: NonNull<u8>,
-    len: u32,
-    buffer: u16,
+    range: Range,
 }
 
 // SAFETY: the bytes are immutable while the reference is counted; the counts are touched only on the
@@ -159,9 +152,7 @@ unsafe impl Sync for Pooled {}
 impl Pooled {
     #[inline]
     fn bytes(&self) -> &[u8] {
-        // SAFETY: the range was a counted, initialised range of the pool when this was made
-        // (`Frame::from_counted`), has only shrunk since, and stays counted until `self` drops.
-        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len as usize) }
+        self.range.bytes()
     }
 
     /// Another reference to the same range; `None` on a thread that must not touch the counts.
@@ -172,26 +163,24 @@ impl Pooled {
         }
         // SAFETY: this thread is marked as the owner: set by a living `Pool` that is not `Send`,
         // and cleared when it goes.
-        unsafe { self.pool.as_ref().owner().retain(self.buffer) };
+        unsafe { self.pool.as_ref().owner().retain(self.range.buffer()) };
+        let range = self.range.first(self.range.len());
         Some(Pooled {
             pool: self.pool,
-            start: self.start,
-            len: self.len,
-            buffer: self.buffer,
+            range,
         })
     }
 
-    /// `count` is at most `len`.
+    /// `count` is at most the length.
     #[inline]
     fn advance(&mut self, count: usize) {
-        self.len -= count as u32;
-        // SAFETY: by the subtraction above (checked by the callers), still within or at the end of the range.
-        self.start = unsafe { self.start.add(count) };
+        self.range.advance(count as u32);
     }
 
+    #[inline]
     fn truncate(&mut self, len: usize) {
-        if len < self.len as usize {
-            self.len = len as u32;
+        if len < self.range.len() as usize {
+            self.range = self.range.first(len as u32);
         }
     }
 }
@@ -201,10 +190,10 @@ impl Drop for Pooled {
     fn drop(&mut self) {
         if returns::is_current(self.pool) {
             // SAFETY: as in `clone_local`.
-            unsafe { self.pool.as_ref().owner().release((self.buffer, 1)) };
+            unsafe { self.pool.as_ref().owner().release((self.range.buffer(), 1)) };
         } else {
             // SAFETY: `self` is one counted reference, given back here and nowhere else.
-            unsafe { returns::give_back(self.pool, self.buffer) };
+            unsafe { returns::give_back(self.pool, self.range.buffer()) };
         }
     }
 }

@@ -5,7 +5,7 @@
 //! | `pool` | a shard's receive buffers: free, the kernel's, or held |
 //! | `shared` | what a pool and its frames share; how a pool may go before its frames |
 //! | `returns` | the way of references back from other threads |
-//! | `frame` | [`Frame`]: counted pool memory or `Bytes` |
+//! | `frame`, `range` | [`Frame`]: counted pool memory or `Bytes` |
 //! | `recv`, `remainder` | [`RecvBuf`], what a handler reads from, and what it left unread last time |
 //! | `send_queue`, `send_chain` | a connection's unsent bytes, and what of them the kernel gets at once |
 //! | `lent` | a chain as a simulated kernel keeps it |
@@ -29,6 +29,7 @@ mod frame;
 #[cfg(feature = "sim")]
 mod lent;
 mod pool;
+mod range;
 mod recv;
 mod remainder;
 mod returns;

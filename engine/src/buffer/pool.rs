@@ -14,6 +14,7 @@ use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::range::Range;
 use super::returns::{self, ReturnLane};
 use super::shared::{Owner, PoolShared, Return};
 use crate::handoff::lane::{Consumer, lane};
@@ -126,7 +127,7 @@ impl Pool {
         let bid = self.owner().take_free()?;
         Some(Provided {
             bid,
-            ptr: self.shared().at(bid, 0).as_ptr(),
+            ptr: self.shared().at(bid, 0, 0).as_ptr(),
             len: self.buffer_size(),
         })
     }
@@ -156,7 +157,7 @@ impl Pool {
             "{} bytes into a room of {room}",
             data.len()
         );
-        let to = self.shared().at(bid, head);
+        let to = self.shared().at(bid, head, data.len() as u32);
         // SAFETY: the bytes from the head on are in the mapping and belong to the kernel, for whom the
         // caller stands in; no reference reaches beyond the head, so nobody reads them.
         unsafe { ptr::copy_nonoverlapping(data.as_ptr(), to.as_ptr(), data.len()) };
@@ -165,17 +166,15 @@ impl Pool {
     /// The bytes of a range that was not released yet.
     #[inline]
     pub fn bytes(&self, received: &Received) -> &[u8] {
-        debug_assert!(received.off + received.len <= self.buffer_size());
-        let from = self.shared().at(received.buf, received.off);
-        // SAFETY: a counted range lies below its buffer's head, where the kernel no longer writes, and
-        // stays there until released; the mapping began as zeroes, so every byte is initialised.
-        unsafe { slice::from_raw_parts(from.as_ptr(), received.len as usize) }
+        let start = self.shared().at(received.buf, received.off, received.len);
+        // SAFETY: as in `range`; it is not released before the borrow of the pool ends.
+        unsafe { slice::from_raw_parts(start.as_ptr(), received.len as usize) }
     }
 
     /// Ends the reference that came with `received`.
     #[inline]
     pub fn release(&mut self, received: Received) {
-        self.give_up(received);
+        self.owner().release((received.buf, 1));
     }
 
     /// Takes in what other threads gave back. Once a tick.
@@ -235,10 +234,25 @@ impl Pool {
         self.shared
     }
 
-    /// [`Pool::release`] for those who borrow the pool shared.
+    /// The range as a pointer; the reference goes on with it.
+    #[inline(always)]
+    pub(super) fn range(&self, received: Received) -> Range {
+        let start = self.shared().at(received.buf, received.off, received.len);
+        // SAFETY: a counted range lies below its buffer's head, where the kernel no longer writes, and
+        // stays there until released; the mapping began as zeroes, so every byte is initialised.
+        unsafe { Range::new(start, received.len, received.buf) }
+    }
+
+    /// What is left of a range; the reference goes on with it.
     #[inline]
-    pub(super) fn give_up(&self, received: Received) {
-        self.owner().release((received.buf, 1));
+    pub(super) fn received_of(&self, range: &Range) -> Received {
+        let base = self.shared().at(range.buffer(), 0, 0);
+        Received {
+            buf: range.buffer(),
+            // A range of this pool begins in its buffer, which is smaller than 4 GiB.
+            off: (range.start().as_ptr().addr() - base.as_ptr().addr()) as u32,
+            len: range.len(),
+        }
     }
 
     #[inline(always)]

@@ -10,6 +10,7 @@ use std::ops::Deref;
 
 use super::frame::Frame;
 use super::pool::{Pool, Received};
+use super::range::Range;
 use super::remainder::Remainder;
 
 /// The bytes a connection has received and its handler has not read yet, oldest first.
@@ -19,7 +20,7 @@ use super::remainder::Remainder;
 pub struct RecvBuf<'a>(Source<'a>);
 
 enum Source<'a> {
-    Pool(&'a Pool, Received),
+    Pool(&'a Pool, Range),
     Remainder(&'a mut Remainder),
     /// A range that went, with its reference, into the frame that took its last bytes.
     Spent,
@@ -40,7 +41,7 @@ impl<'a> RecvBuf<'a> {
     /// Reads a received range, and takes over its reference.
     #[inline]
     pub(crate) fn from_pool(pool: &'a mut Pool, received: Received) -> RecvBuf<'a> {
-        RecvBuf(Source::Pool(pool, received))
+        RecvBuf(Source::Pool(pool, pool.range(received)))
     }
 
     /// Reads what was left over, with the new bytes already behind it.
@@ -53,7 +54,7 @@ impl<'a> RecvBuf<'a> {
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
-            Source::Pool(_, range) => range.len as usize,
+            Source::Pool(_, range) => range.len() as usize,
             Source::Remainder(remainder) => remainder.len(),
             Source::Spent => 0,
         }
@@ -76,10 +77,7 @@ impl<'a> RecvBuf<'a> {
             read_too_much(count, self.len());
         }
         match &mut self.0 {
-            Source::Pool(_, range) => {
-                range.off += count as u32;
-                range.len -= count as u32;
-            }
+            Source::Pool(_, range) => range.advance(count as u32),
             Source::Remainder(remainder) => remainder.consume(count),
             Source::Spent => {}
         }
@@ -103,17 +101,13 @@ impl<'a> RecvBuf<'a> {
             Source::Remainder(remainder) => return take_copied(remainder, count),
             Source::Spent => return Frame::new(),
         };
-        let part = Received {
-            len: count as u32,
-            ..*range
-        };
-        if part.len == range.len {
+        let part = range.first(count as u32);
+        if part.len() == range.len() {
             // The reference is the frame's now: nothing to release here.
             self.0 = Source::Spent;
         } else {
-            pool.owner().retain(part.buf);
-            range.off += part.len;
-            range.len -= part.len;
+            pool.owner().retain(part.buffer());
+            range.advance(part.len());
         }
         Frame::from_counted(pool, part)
     }
@@ -128,8 +122,8 @@ impl<'a> RecvBuf<'a> {
     #[inline]
     pub(crate) fn finish(self) -> Unread {
         match &self.0 {
-            Source::Pool(_, range) if range.len > 0 => {
-                let range = *range;
+            Source::Pool(pool, range) if range.len() > 0 => {
+                let range = pool.received_of(range);
                 // Its reference goes on with the range.
                 let _ = ManuallyDrop::new(self);
                 Unread::InPool(range)
@@ -146,7 +140,7 @@ impl Drop for RecvBuf<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Source::Pool(pool, range) = &self.0 {
-            pool.give_up(*range);
+            pool.owner().release((range.buffer(), 1));
         }
     }
 }
@@ -157,7 +151,7 @@ impl Deref for RecvBuf<'_> {
     #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Source::Pool(pool, range) => pool.bytes(range),
+            Source::Pool(_, range) => range.bytes(),
             Source::Remainder(remainder) => remainder.unread(),
             Source::Spent => &[],
         }

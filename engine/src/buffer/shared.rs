@@ -61,11 +61,17 @@ impl PoolShared {
 
     /// Where a range of a buffer lies. Stays valid while the range is counted.
     #[inline(always)]
-    pub(super) fn at(&self, buffer: u16, offset: u32) -> NonNull<u8> {
-        let start = usize::from(buffer) * self.owner.buffer_size as usize + offset as usize;
-        assert!(start <= self.memory.len, "a range beyond the pool");
-        // SAFETY: `start` is within the mapping, which lives as long as `self`.
-        unsafe { self.memory.base.add(start) }
+    pub(super) fn at(&self, buffer: u16, offset: u32, len: u32) -> NonNull<u8> {
+        let size = self.owner.buffer_size;
+        if usize::from(buffer) >= self.owner.buffers.len() || offset > size || len > size - offset {
+            broken("a range beyond the end of a buffer", buffer);
+        }
+        // SAFETY: within the mapping, which is of so many buffers of this size and lives as long as `self`.
+        unsafe {
+            self.memory
+                .base
+                .add(usize::from(buffer) * size as usize + offset as usize)
+        }
     }
 
     /// Takes back `count` references of `buffer`, from any thread, at once.
