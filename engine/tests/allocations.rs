@@ -1,0 +1,300 @@
+//! What a shard takes from the allocator: nothing per message, and little per idle connection.
+//!
+//! It owns a global allocator that counts by thread. A shard's thread is known by its handler, which the engine makes
+//! there; threads of clients and of the test harness count for nothing. Invariant: a test reads only the counts
+//! of its own engine. It must not measure time.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use megamux_engine::net::Addr;
+use megamux_engine::stats::{ConnState, EngineStats};
+use megamux_engine::{
+    CloseReason, Config, ConnInfo, Cx, Engine, Handler, Listen, NO_SERVICE, NoService, Pin, RecvBuf,
+};
+
+const MESSAGE: usize = 64;
+const MESSAGES: u64 = 1_000_000;
+const CONNECTIONS: usize = 4;
+/// Messages a client has under way on a connection.
+const DEPTH: usize = 16;
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_million_frames_are_echoed_without_an_allocation() {
+    static COUNTS: Counts = Counts::new();
+    echoes_without_an_allocation(&COUNTS, Reply::Frame);
+}
+
+#[test]
+fn a_million_copied_replies_are_sent_without_an_allocation() {
+    static COUNTS: Counts = Counts::new();
+    echoes_without_an_allocation(&COUNTS, Reply::Copy);
+}
+
+#[test]
+fn a_connection_that_only_waits_takes_at_most_128_bytes() {
+    static COUNTS: Counts = Counts::new();
+    each_connection_takes_at_most(128.0, &COUNTS, connected);
+}
+
+#[test]
+fn a_connection_that_was_served_and_waits_takes_at_most_160_bytes() {
+    // The timer that guards its sends stays until it fires, however many sends it guarded.
+    static COUNTS: Counts = Counts::new();
+    each_connection_takes_at_most(160.0, &COUNTS, served);
+}
+
+fn each_connection_takes_at_most(
+    most: f64,
+    counts: &'static Counts,
+    connect: fn(SocketAddr) -> TcpStream,
+) {
+    // The connection table doubles, so that between two powers of two a part of it was never touched. At the powers
+    // themselves it is full, and what lies between them is what connections take.
+    const FEW: usize = 4096;
+    const MANY: usize = 8192;
+    let Some((engine, addr)) = start(counts, Reply::Frame) else {
+        return;
+    };
+    let mut clients = Vec::new();
+    let mut grow_to = |count: usize| {
+        while clients.len() < count {
+            clients.push(connect(addr));
+        }
+        let states = || engine.stats().total().connections;
+        let waiting = || states().total() - states().of(ConnState::Opening);
+        wait_until("all connections are open", || waiting() == count as u64);
+        counts.bytes.load(Relaxed)
+    };
+    let few = grow_to(FEW);
+    let many = grow_to(MANY);
+    let each = (many - few) as f64 / (MANY - FEW) as f64;
+    eprintln!("a connection takes {each:.1} bytes of the engine's memory");
+    assert!(each <= most, "{each:.1} bytes per connection");
+    // Less could not hold one: the count would be wrong.
+    assert!(each >= 64.0, "{each:.1} bytes per connection");
+    finish(engine);
+}
+
+fn echoes_without_an_allocation(counts: &'static Counts, reply: Reply) {
+    let Some((engine, addr)) = start(counts, reply) else {
+        return;
+    };
+    let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| served(addr)).collect();
+    exchange(&mut clients, MESSAGES / 20);
+    let before = counts.calls.load(Relaxed);
+    exchange(&mut clients, MESSAGES);
+    let allocations = counts.calls.load(Relaxed) - before;
+    assert_eq!(
+        allocations, 0,
+        "allocations of the shard over {MESSAGES} messages"
+    );
+    let echoed = engine.stats().total().bytes_out;
+    assert!(echoed >= MESSAGES * MESSAGE as u64, "{echoed} bytes");
+    assert!(
+        before > 0,
+        "the shard allocates while it starts: the count works"
+    );
+    finish(engine);
+}
+
+/// Sends messages over all connections, [`DEPTH`] under way on each, and takes their echoes.
+fn exchange(clients: &mut [TcpStream], messages: u64) {
+    let mut sent = [0; MESSAGE * DEPTH];
+    let mut received = sent;
+    for round in 0..messages.div_ceil((clients.len() * DEPTH) as u64) {
+        sent.fill(round as u8);
+        for client in &mut *clients {
+            client.write_all(&sent).expect("the server reads");
+        }
+        for client in &mut *clients {
+            client.read_exact(&mut received).expect("the server echoes");
+            assert!(received == sent, "other bytes came back");
+        }
+    }
+}
+
+fn connected(addr: SocketAddr) -> TcpStream {
+    TcpStream::connect(addr).expect("the server accepts")
+}
+
+/// A connection that has had an echo.
+fn served(addr: SocketAddr) -> TcpStream {
+    let mut client = connected(addr);
+    client.set_nodelay(true).expect("a TCP option");
+    client.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let mut message = [7; MESSAGE];
+    client.write_all(&message).expect("the server reads");
+    client.read_exact(&mut message).expect("the server echoes");
+    client
+}
+
+/// One shard that echoes; `None` where there is no io_uring.
+fn start(counts: &'static Counts, reply: Reply) -> Option<(Engine, SocketAddr)> {
+    let mut config = Config::default();
+    config.shards = 1;
+    config.pin = Pin::None;
+    let mut builder = Engine::builder(config).expect("a config");
+    let handler = move |_| {
+        MINE.set(Some(counts));
+        Echo { reply }
+    };
+    builder
+        .listen(Listen::tcp("127.0.0.1:0"), &NO_SERVICE, handler)
+        .expect("an endpoint");
+    match builder.start() {
+        Ok(engine) => {
+            let addrs = engine.local_addrs();
+            let [(_, Addr::Tcp(addr))] = addrs[..] else {
+                panic!("one TCP listener: {addrs:?}");
+            };
+            Some((engine, addr))
+        }
+        Err(error) => {
+            skip(&error.to_string());
+            None
+        }
+    }
+}
+
+fn finish(engine: Engine) {
+    let EngineStats { shards, .. } = engine.stats();
+    assert!(shards.iter().all(|shard| shard.panics == 0));
+    engine.handle().stop();
+    engine.join().expect("the engine ends well");
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::yield_now();
+    }
+}
+
+/// How a message goes back.
+#[derive(Clone, Copy)]
+enum Reply {
+    /// From where the kernel put it.
+    Frame,
+    /// Copied into the send queue.
+    Copy,
+}
+
+/// Answers every message by itself, however many came at once.
+struct Echo {
+    reply: Reply,
+}
+
+impl Handler for Echo {
+    type Service = NoService;
+    type Conn = ();
+
+    fn on_open(&mut self, _: &mut Cx<'_, NoService>, _: &ConnInfo) -> Result<(), CloseReason> {
+        Ok(())
+    }
+
+    fn on_data(
+        &mut self,
+        cx: &mut Cx<'_, NoService>,
+        _: &mut (),
+        data: &mut RecvBuf<'_>,
+    ) -> Result<(), CloseReason> {
+        while data.len() >= MESSAGE {
+            match self.reply {
+                Reply::Frame => cx.send_frame(data.take(MESSAGE)),
+                Reply::Copy => {
+                    cx.send(&data[..MESSAGE]);
+                    data.consume(MESSAGE);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What one engine's shard took from the allocator.
+struct Counts {
+    /// Calls that gave memory, also by moving it.
+    calls: AtomicU64,
+    /// Bytes taken and not given back.
+    bytes: AtomicI64,
+}
+
+impl Counts {
+    const fn new() -> Counts {
+        Counts {
+            calls: AtomicU64::new(0),
+            bytes: AtomicI64::new(0),
+        }
+    }
+}
+
+thread_local! {
+    /// Where this thread counts: only shards do.
+    static MINE: Cell<Option<&'static Counts>> = const { Cell::new(None) };
+}
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn count(calls: u64, bytes: i64) {
+    if let Some(counts) = MINE.get() {
+        counts.calls.fetch_add(calls, Relaxed);
+        counts.bytes.fetch_add(bytes, Relaxed);
+    }
+}
+
+// SAFETY: every call goes to the system's allocator as it came; counting allocates nothing and cannot panic, because
+// the thread-local is made at compile time and needs no destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size() as i64);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size() as i64);
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(1, size as i64 - layout.size() as i64);
+        // SAFETY: the caller keeps the contract of `realloc`.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as i64));
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+/// Says that this test cannot run here. The caller returns.
+fn skip(reason: &str) {
+    let test = thread::current();
+    let test = test.name().unwrap_or("test");
+    if std::env::var("MEGAMUX_REQUIRE_ALL").is_ok_and(|value| value == "1") {
+        panic!("required, but {test} skips: {reason}");
+    }
+    eprintln!("SKIP: {reason}");
+    if let Some(path) = std::env::var_os("MEGAMUX_SKIP_FILE") {
+        // One write of one line: test processes append at the same time.
+        let line = format!("{test}: {reason}\n");
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        file.and_then(|mut file| file.write_all(line.as_bytes()))
+            .expect("the skip file can be written");
+    }
+}
