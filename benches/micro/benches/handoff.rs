@@ -4,6 +4,10 @@
 //! threads. First the ratios, from slices that alternate within this run: wall time on a shared machine
 //! drifts, and only the ratio of neighbours means anything. Then criterion's view of each.
 //!
+//! Two inputs, because the answer depends on them: the flow settles either with the ring full (the
+//! producer waits) or with the consumer on the producer's heels, and the latter costs over twice as much
+//! in lines sent back and forth. Which one it is hangs on a few instructions of either side.
+//!
 //! Run with `cargo bench -p megamux-micro --bench handoff`.
 
 use std::{
@@ -16,7 +20,7 @@ use std::{
 use criterion::{Criterion, Throughput};
 use megamux_engine::bench_internals::{
     inbox::inbox,
-    lane::lane,
+    lane::{Consumer, Producer, lane},
     ready::ReadySet,
     wake::{Sleeper, Wake},
 };
@@ -41,12 +45,28 @@ fn main() {
 /// Moves that many batches and says how long it took.
 type Mover = fn(batches: usize) -> Duration;
 
-const MOVERS: [(&str, Mover); 4] = [
-    ("rtrb chunks", rtrb_chunks),
-    ("rtrb chunks again (A/A)", rtrb_chunks),
-    ("lane", bare_lane),
-    ("lane + doorbell", rung_lane),
+/// Each row names the row that it is compared with.
+const MOVERS: [(&str, usize, Mover); 8] = [
+    ("built: rtrb chunks", 0, |n| rtrb_chunks(n, built)),
+    ("built: rtrb again (A/A)", 0, |n| rtrb_chunks(n, built)),
+    ("built: lane", 0, |n| bare_lane(n, built)),
+    ("built: lane + doorbell", 0, |n| rung_lane(n, built)),
+    ("copied: rtrb chunks", 4, |n| rtrb_chunks(n, copied)),
+    ("copied: rtrb again (A/A)", 4, |n| rtrb_chunks(n, copied)),
+    ("copied: lane", 4, |n| bare_lane(n, copied)),
+    ("copied: lane + doorbell", 4, |n| rung_lane(n, copied)),
 ];
+
+/// A batch made on the way into the slots.
+fn built() -> impl Iterator<Item = Descriptor> {
+    (0..BATCH as u64).map(|n| [n; 4])
+}
+
+/// A batch that lies in memory already.
+fn copied() -> impl Iterator<Item = Descriptor> {
+    static DESCRIPTORS: [Descriptor; BATCH] = [[1, 2, 3, 4]; BATCH];
+    black_box(&DESCRIPTORS).iter().copied()
+}
 
 /// Paired slices, alternating order, median of the ratios to rtrb with its quartiles.
 fn ratios() {
@@ -56,7 +76,7 @@ fn ratios() {
     for slice in 0..SLICES {
         for turn in 0..MOVERS.len() {
             let which = (slice + turn) % MOVERS.len();
-            let taken = MOVERS[which].1(BATCHES);
+            let taken = MOVERS[which].2(BATCHES);
             times[which].push(taken.as_secs_f64() / (BATCHES * BATCH) as f64 * 1e9);
         }
     }
@@ -65,8 +85,8 @@ fn ratios() {
         "{:<26}{:>10}{:>10}{:>24}",
         "", "ns best", "ns median", "ratio to rtrb (q1 - q3)"
     );
-    for ((name, _), own) in MOVERS.iter().zip(&times) {
-        let mut ratios: Vec<f64> = own.iter().zip(&times[0]).map(|(a, b)| a / b).collect();
+    for ((name, base, _), own) in MOVERS.iter().zip(&times) {
+        let mut ratios: Vec<f64> = own.iter().zip(&times[*base]).map(|(a, b)| a / b).collect();
         let mut own = own.clone();
         own.sort_by(f64::total_cmp);
         ratios.sort_by(f64::total_cmp);
@@ -88,7 +108,7 @@ fn two_cores(criterion: &mut Criterion) {
         .sample_size(20)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    for (name, mover) in MOVERS {
+    for (name, _, mover) in MOVERS {
         if !name.ends_with("(A/A)") {
             group.bench_function(name, |b| b.iter_custom(|iters| mover(iters as usize)));
         }
@@ -106,8 +126,8 @@ fn one_core(criterion: &mut Criterion) {
     group.bench_function("lane, 64 through", |b| {
         let (mut tx, mut rx) = lane::<Descriptor>(CAPACITY, 16);
         b.iter(|| {
-            for n in 0..BATCH as u64 {
-                let _ = tx.push([n; 4]);
+            for descriptor in copied() {
+                let _ = tx.push(descriptor);
             }
             tx.publish();
             while let Some(descriptor) = rx.pop() {
@@ -119,7 +139,7 @@ fn one_core(criterion: &mut Criterion) {
     group.bench_function("rtrb, 64 through", |b| {
         let (mut tx, mut rx) = rtrb::RingBuffer::<Descriptor>::new(CAPACITY);
         b.iter(|| {
-            fill(&mut tx);
+            fill(&mut tx, copied());
             let chunk = rx.read_chunk(BATCH).expect("just filled");
             for descriptor in chunk {
                 black_box(descriptor);
@@ -155,12 +175,12 @@ impl Wake for NoWake {
     fn wake(&self) {}
 }
 
-fn rtrb_chunks(batches: usize) -> Duration {
+fn rtrb_chunks<I: Iterator<Item = Descriptor>>(batches: usize, batch: fn() -> I) -> Duration {
     let (mut tx, mut rx) = rtrb::RingBuffer::<Descriptor>::new(CAPACITY);
     across(
         || {
             for _ in 0..batches {
-                fill(&mut tx);
+                fill(&mut tx, batch());
             }
         },
         move || {
@@ -180,22 +200,20 @@ fn rtrb_chunks(batches: usize) -> Duration {
     )
 }
 
-fn fill(tx: &mut rtrb::Producer<Descriptor>) {
-    loop {
-        if let Ok(chunk) = tx.write_chunk_uninit(BATCH) {
-            chunk.fill_from_iter((0..BATCH as u64).map(|n| [n; 4]));
-            return;
-        }
+fn fill(tx: &mut rtrb::Producer<Descriptor>, batch: impl Iterator<Item = Descriptor>) {
+    while tx.slots() < BATCH {
         spin_loop();
     }
+    let chunk = tx.write_chunk_uninit(BATCH).expect("counted above");
+    chunk.fill_from_iter(batch);
 }
 
-fn bare_lane(batches: usize) -> Duration {
+fn bare_lane<I: Iterator<Item = Descriptor>>(batches: usize, batch: fn() -> I) -> Duration {
     let (mut tx, mut rx) = lane::<Descriptor>(CAPACITY, 16);
     across(
         || {
             for _ in 0..batches {
-                push_batch(&mut tx);
+                push_batch(&mut tx, batch());
                 tx.publish();
             }
         },
@@ -215,13 +233,13 @@ fn bare_lane(batches: usize) -> Duration {
 }
 
 /// What the engine does: each publish rings, and the consumer looks only where it was rung.
-fn rung_lane(batches: usize) -> Duration {
+fn rung_lane<I: Iterator<Item = Descriptor>>(batches: usize, batch: fn() -> I) -> Duration {
     let (mut tx, mut rx) = lane::<Descriptor>(CAPACITY, 16);
     let (mut inbox, bell) = inbox(64, Box::new(NoWake));
     across(
         || {
             for _ in 0..batches {
-                push_batch(&mut tx);
+                push_batch(&mut tx, batch());
                 tx.publish();
                 let _ = bell.ring(7);
             }
@@ -245,15 +263,15 @@ fn rung_lane(batches: usize) -> Duration {
     )
 }
 
-fn push_batch(tx: &mut megamux_engine::bench_internals::lane::Producer<Descriptor>) {
-    for n in 0..BATCH as u64 {
-        while tx.push([n; 4]).is_err() {
+fn push_batch(tx: &mut Producer<Descriptor>, batch: impl Iterator<Item = Descriptor>) {
+    for descriptor in batch {
+        while tx.push(descriptor).is_err() {
             spin_loop();
         }
     }
 }
 
-fn take_batch(rx: &mut megamux_engine::bench_internals::lane::Consumer<Descriptor>) -> usize {
+fn take_batch(rx: &mut Consumer<Descriptor>) -> usize {
     let mut taken = 0;
     while taken < BATCH
         && let Some(descriptor) = rx.pop()

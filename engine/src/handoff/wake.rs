@@ -72,6 +72,7 @@ impl Sleeper {
     /// Announces a sleep. The consumer looks for work once more *after* this, and sleeps only when
     /// it finds none; the sleep is over when the nap is dropped.
     pub fn announce(&self) -> Nap<'_> {
+        // A swap, like every write of this flag: loom keeps one order of its history across swaps only.
         self.asleep.swap(true, Ordering::Relaxed);
         // Pairs with the fence in `notify`: either the notifier sees the announcement, or our last look
         // sees its work.
@@ -132,8 +133,7 @@ impl Wake for ThreadWake {
 
 /// Wakes whoever reads an eventfd, such as a shard whose ring has a read of it in flight.
 ///
-/// The descriptor blocks: io_uring fails a read of an empty non-blocking one with EAGAIN where it
-/// would wait with a blocking one. The write cannot block, because the counter has room for 2^64 - 2
+/// The descriptor blocks, so that a ring's read of it waits. The write cannot block, because the counter has room for 2^64 - 2
 /// wakes and each read empties it.
 #[derive(Debug, Clone)]
 pub struct EventFdWake(Arc<OwnedFd>);
