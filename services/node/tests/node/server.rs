@@ -1,0 +1,231 @@
+//! One running server, started and ended by its test.
+//!
+//! It owns the process and the lines it says. Invariant: the process is gone when this is, and nothing here waits longer
+//! than [`PATIENCE`].
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long anything may take; a slow machine under load needs some.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+const LISTENERS: [&str; 3] = ["telnet", "http", "echo"];
+
+/// A server that has said it is ready.
+pub struct Server {
+    process: Process,
+    /// What it said at start, up to and with the ready line.
+    pub banner: Vec<String>,
+}
+
+impl Server {
+    /// Starts one with these arguments; listeners they do not name are off. `None` if there is no io_uring here.
+    pub fn start(args: &[&str]) -> Option<Server> {
+        Server::from(Process::spawn(&with_others_off(args)))
+    }
+
+    /// Starts one with these arguments alone.
+    pub fn start_as_is(args: &[&str]) -> Option<Server> {
+        Server::from(Process::spawn(&owned(args)))
+    }
+
+    /// Starts one by way of a shell, whose words come first; `$0` is the binary.
+    pub fn start_in_shell(script: &str) -> Option<Server> {
+        Server::from(Process::shell(script))
+    }
+
+    fn from(process: Process) -> Option<Server> {
+        let mut banner = Vec::new();
+        while banner.last().is_none_or(|line| line != "megamux is ready") {
+            match process.stdout.recv_timeout(PATIENCE) {
+                Ok(line) => banner.push(line),
+                Err(_) => {
+                    let (status, said) = process.end();
+                    if said.contains("io_uring does not work here") {
+                        skip(&said);
+                        return None;
+                    }
+                    panic!("not ready: {status}, {banner:?}, {said}");
+                }
+            }
+        }
+        Some(Server { process, banner })
+    }
+
+    /// What the banner says behind a word at the start of a line.
+    pub fn said(&self, word: &str) -> &str {
+        let found = self
+            .banner
+            .iter()
+            .find_map(|line| line.trim_start().strip_prefix(word));
+        found
+            .unwrap_or_else(|| panic!("no {word} in {:?}", self.banner))
+            .trim()
+    }
+
+    /// Where a listener is bound.
+    pub fn addr(&self, listener: &str) -> SocketAddr {
+        let said = self.said(listener);
+        said.split(' ')
+            .next()
+            .unwrap_or_default()
+            .parse()
+            .unwrap_or_else(|_| panic!("{said}"))
+    }
+
+    /// A connection to a listener, whose reads and writes have a deadline.
+    pub fn connect(&self, listener: &str) -> TcpStream {
+        let stream = TcpStream::connect_timeout(&self.addr(listener), PATIENCE).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process.child), signal).unwrap();
+    }
+
+    /// Waits for a line on stderr that contains `text`.
+    pub fn wait_for(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.process.stderr.recv_timeout(left);
+            if line
+                .unwrap_or_else(|_| panic!("never said {text:?}"))
+                .contains(text)
+            {
+                return;
+            }
+        }
+    }
+
+    /// Waits for its end.
+    pub fn end(self) -> (ExitStatus, String) {
+        self.process.end()
+    }
+}
+
+/// Runs the binary with these arguments, which end it; listeners they do not name are off.
+pub fn run(args: &[&str]) -> (ExitStatus, String) {
+    Process::spawn(&with_others_off(args)).end()
+}
+
+/// The same by way of a shell.
+pub fn run_in_shell(script: &str) -> (ExitStatus, String) {
+    Process::shell(script).end()
+}
+
+/// A process and the lines it says, which threads read.
+struct Process {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+impl Process {
+    fn spawn(args: &[String]) -> Process {
+        Process::from(Command::new(env!("CARGO_BIN_EXE_megamux")).args(args))
+    }
+
+    fn shell(script: &str) -> Process {
+        Process::from(Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_megamux")]))
+    }
+
+    fn from(command: &mut Command) -> Process {
+        command.env_remove("MEGAMUX_LOG");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdout = lines(child.stdout.take().unwrap());
+        let stderr = lines(child.stderr.take().unwrap());
+        Process {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    fn end(mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut said = Vec::new();
+        loop {
+            match self
+                .stderr
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) => said.push(line),
+                // Both pipes close when the process ends, and not before.
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("did not end: {said:?}"),
+            }
+        }
+        (self.child.wait().unwrap(), said.join("\n"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+fn owned(args: &[&str]) -> Vec<String> {
+    args.iter().map(|&arg| arg.to_owned()).collect()
+}
+
+fn with_others_off(args: &[&str]) -> Vec<String> {
+    let mut all = owned(args);
+    for listener in LISTENERS {
+        let option = format!("--{listener}");
+        if !all.contains(&option) {
+            all.extend([option, "off".to_owned()]);
+        }
+    }
+    all
+}
+
+/// A path that no other test uses.
+pub fn scratch(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("megamux-node-{}-{name}", std::process::id()))
+}
+
+/// Says that this test cannot run here. The caller returns.
+fn skip(reason: &str) {
+    let test = thread::current();
+    let test = test.name().unwrap_or("test");
+    if std::env::var("MEGAMUX_REQUIRE_ALL").is_ok_and(|value| value == "1") {
+        panic!("required, but {test} skips: {reason}");
+    }
+    eprintln!("SKIP: {reason}");
+    if let Some(path) = std::env::var_os("MEGAMUX_SKIP_FILE") {
+        // One write of one line: test processes append at the same time.
+        let line = format!("{test}: {reason}\n");
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        file.and_then(|mut file| file.write_all(line.as_bytes()))
+            .expect("the skip file can be written");
+    }
+}
