@@ -72,7 +72,7 @@ pub struct ServiceTester<S: Service> {
     now: Time,
     opened: u32,
     sent: Vec<Sent<S::Out>>,
-    _pool: Pool,
+    pool: Pool,
 }
 
 /// A shard's ends of its lanes to the service.
@@ -147,7 +147,7 @@ impl<S: Service> ServiceTester<S> {
             now: Time::ZERO,
             opened: 0,
             sent: Vec::new(),
-            _pool: Pool::new(pool).expect("a page can be mapped"),
+            pool: Pool::new(pool).expect("a page can be mapped"),
         };
         for shard in 0..tester.seats.len() {
             tester.attach(shard);
@@ -264,7 +264,7 @@ impl<S: Service> ServiceTester<S> {
             replies: to_shard,
             bell: self.seats[shard].bell.clone(),
             number: 0,
-            returns: self._pool.return_lane(),
+            returns: self.pool.return_lane(),
         };
         self.mail(HostMail::Attach(ShardId(shard as u16), Box::new(lane)));
         self.lanes.push(FarEnd { inputs, replies });

@@ -24,7 +24,7 @@ use crate::text;
 /// How long another service may take to answer a command, or for the next part of its answer.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a shard may take to list its connections: a thousand times what it needs.
+/// How long a shard may take to list its connections: many ticks even of a busy shard, and no long wait for an operator.
 const SHARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The sampling's timer. Sessions' timers have their connections' names, and no connection has this one: an engine has far

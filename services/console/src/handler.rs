@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         assert!(
-            size_of::<TelnetConn>() <= 64,
+            size_of::<TelnetConn>() <= 32,
             "{} bytes",
             size_of::<TelnetConn>()
         );
