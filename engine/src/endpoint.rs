@@ -171,10 +171,7 @@ impl<H: Handler> Endpoint for Typed<H> {
     fn closed(&mut self, core: &mut Core, slot: u32, why: CloseReason) {
         let key = std::mem::replace(&mut core.conn(slot).state_key, NO_KEY);
         let Some(conn) = self.conns.try_remove(key as usize) else { return };
-        let handler = &mut self.handler;
-        if caught(|| handler.on_close(conn, why)).is_err() {
-            core.stats.panics.add(1);
-        }
+        self.call_endpoint(core, None, |handler, cx| handler.on_close(cx, conn, why));
         if let Some((_, port)) = &self.port {
             port.borrow_mut().close(core.id(slot), why);
         }

@@ -74,7 +74,7 @@ pub trait Handler: Sized + 'static {
     }
 
     /// The connection is over. What it still had queued may yet be sent, but nothing of it reaches the handler.
-    fn on_close(&mut self, conn: Self::Conn, why: CloseReason) {}
+    fn on_close(&mut self, cx: &mut EndpointCx<'_, Self::Service>, conn: Self::Conn, why: CloseReason) {}
 
     /// A dial failed; `tag` is what it was given.
     fn on_connect_failed(&mut self, cx: &mut EndpointCx<'_, Self::Service>, tag: u64, to: &Addr, error: io::Error) {}
