@@ -96,8 +96,10 @@ pub struct EndpointOptions {
     pub max_frame: usize,
     /// Below this many queued bytes reading resumes and `on_writable` is called.
     pub send_low: usize,
-    /// Above this many queued bytes reading pauses.
+    /// Above this many queued bytes reading pauses (unless `keep_reading` is set).
     pub send_high: usize,
+    /// Reading goes on above `send_high`.
+    pub keep_reading: bool,
     /// Above this many queued bytes the connection closes as a slow consumer.
     pub send_cap: usize,
     /// Connections of this endpoint, over all shards.
@@ -115,6 +117,7 @@ impl Default for EndpointOptions {
             max_frame: 64 * 1024,
             send_low: 64 * 1024,
             send_high: 256 * 1024,
+            keep_reading: false,
             send_cap: 4 << 20,
             max_connections: u32::MAX,
             filter: None,
@@ -162,6 +165,13 @@ macro_rules! endpoint_setters {
         /// Sets the send queue's low and high watermarks and its hard cap, in bytes.
         pub fn send_queue(mut self, low: usize, high: usize, cap: usize) -> Self {
             (self.options.send_low, self.options.send_high, self.options.send_cap) = (low, high, cap);
+            self
+        }
+
+        /// Goes on reading above the send queue's high watermark. For relays: what a connection receives is not what
+        /// fills its send queue, so pausing it here could stall both directions for good; they pause its source instead.
+        pub fn keep_reading(mut self) -> Self {
+            self.options.keep_reading = true;
             self
         }
 

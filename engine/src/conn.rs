@@ -56,7 +56,7 @@ pub(crate) mod flag {
     pub(crate) const SENDING: u16 = 1 << 1;
     /// The handler paused reading.
     pub(crate) const PAUSED: u16 = 1 << 2;
-    /// The send queue is above its high watermark: reading pauses until it is below the low one.
+    /// The send queue is above its high watermark and reading is paused, until it is below the low one.
     pub(crate) const CHOKED: u16 = 1 << 3;
     /// The handler found no permit: reading pauses until the lane has room.
     pub(crate) const NO_PERMIT: u16 = 1 << 4;
@@ -76,8 +76,8 @@ pub(crate) mod flag {
     pub(crate) const CANCELLING_SEND: u16 = 1 << 11;
     /// It has unread bytes that the handler should see again.
     pub(crate) const RESUME: u16 = 1 << 12;
-    /// The engine drains and the handler has been told.
-    pub(crate) const DRAIN_TOLD: u16 = 1 << 13;
+    /// The send queue was above its high watermark, and is not yet below the low one.
+    pub(crate) const ABOVE_HIGH: u16 = 1 << 13;
     /// It is in the list of armed connections that are looked at for parking.
     pub(crate) const LISTED: u16 = 1 << 14;
     /// It waits for a provided buffer.

@@ -11,7 +11,7 @@ use crate::accept::Listener;
 use crate::admission::ListenerCount;
 use crate::close_reason::CloseReason;
 use crate::config::EndpointOptions;
-use crate::conn::{State, flag};
+use crate::conn::State;
 use crate::core::{DialRequest, EndpointFacts};
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
@@ -205,13 +205,9 @@ impl<D: Driver> Shard<D> {
     fn drain_conns(&mut self) {
         self.drain = Drain::Conns;
         for slot in 0..self.core.conns.len() as u32 {
-            let conn = self.core.conn(slot);
-            match conn.state {
+            match self.core.conn(slot).state {
                 State::Opening => self.core.close(slot, CloseReason::Drained),
-                State::Open if !conn.has(flag::DRAIN_TOLD) => {
-                    conn.set(flag::DRAIN_TOLD);
-                    self.call(slot, |endpoint, core| endpoint.drain(core, slot));
-                }
+                State::Open => self.call(slot, |endpoint, core| endpoint.drain(core, slot)),
                 _ => {}
             }
         }

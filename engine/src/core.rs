@@ -187,7 +187,7 @@ impl Core {
         if queued > options.send_cap {
             self.close(slot, CloseReason::SlowConsumer);
         } else if queued > options.send_high {
-            conn.set(flag::CHOKED);
+            conn.set(flag::ABOVE_HIGH | if options.keep_reading { 0 } else { flag::CHOKED });
         }
         self.mark(slot);
     }

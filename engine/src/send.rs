@@ -63,7 +63,7 @@ impl<D: Driver> Shard<D> {
         }
         let conn = &self.core.conns[slot as usize];
         let wants_more = left > 0 || conn.state != State::Open || conn.has(flag::SHUT_WANTED);
-        if conn.has(flag::CHOKED) {
+        if conn.has(flag::ABOVE_HIGH) {
             self.unchoke(slot, left);
         } else if wants_more {
             self.core.mark(slot);
@@ -77,7 +77,7 @@ impl<D: Driver> Shard<D> {
             return;
         }
         let conn = self.core.conn(slot);
-        conn.clear(flag::CHOKED);
+        conn.clear(flag::ABOVE_HIGH | flag::CHOKED);
         if conn.state == State::Open && conn.why.is_none() {
             self.call(slot, |endpoint, core| endpoint.writable(core, slot));
             self.core.resume(slot);
