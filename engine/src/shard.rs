@@ -307,7 +307,9 @@ impl<D: Driver> Shard<D> {
         self.pool.collect_returns();
         self.feed_starved();
         self.driver.provide_buffers(&mut self.pool);
-        self.more |= !self.core.dirty.is_empty();
+        // Settling (an upgrade, say) may have left work that belongs before the flush.
+        let Core { dirty, resume, dials, .. } = &self.core;
+        self.more |= !(dirty.is_empty() && resume.is_empty() && dials.is_empty());
         self.publish_stats();
         self.ended = self.driver.now();
         self.core.stats.end_tick(began, self.ended);
