@@ -4,6 +4,8 @@
 //! leaves the backlog hanging: the kernel closes one connection per attempt, so accepting is armed again, a bounded number
 //! of times per tick.
 
+use std::net::SocketAddr;
+
 use crate::close_reason::CloseReason;
 use crate::config::EndpointOptions;
 use crate::conn::{FilterState, State, flag};
@@ -159,7 +161,7 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn admit(&mut self, slot: u32) {
         let facts = self.core.facts(slot);
         // A filter may learn the real address; until then the connection counts for no source.
-        let peer = self.core.conn(slot).peer().filter(|_| facts.options.filter.is_none());
+        let peer = self.source(slot).filter(|_| facts.options.filter.is_none());
         match self.core.admission.try_admit(&facts.count, peer) {
             Ok(admit) => self.core.conn(slot).admit = Some(admit),
             Err(refusal) => {
@@ -179,6 +181,13 @@ impl<D: Driver> Shard<D> {
         }
     }
 
+    /// The address whose cap a connection counts for. Where we connect to is none: that cap would hold a relay to a few
+    /// connections per upstream.
+    fn source(&self, slot: u32) -> Option<SocketAddr> {
+        let conn = &self.core.conns[slot as usize];
+        conn.peer().filter(|_| conn.origin() == Origin::Accepted)
+    }
+
     /// The filter is through: counts the connection for its real source and opens it.
     pub(crate) fn filter_opened(&mut self, slot: u32) {
         let conn = self.core.conn(slot);
@@ -186,7 +195,8 @@ impl<D: Driver> Shard<D> {
         if learned.is_some() {
             conn.set_peer(learned);
         }
-        let (peer, admit) = (conn.peer(), conn.admit.take());
+        let admit = conn.admit.take();
+        let peer = self.source(slot);
         if let Some(mut admit) = admit {
             let rebound = self.core.admission.rebind(&mut admit, peer);
             self.core.conn(slot).admit = Some(admit);
