@@ -129,7 +129,7 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn admit_slot(&mut self, slot: u32, endpoint: EndpointId, origin: Option<Origin>) {
         self.grow(slot);
         self.core.live += 1;
-        let now_ms = self.core.now_ms();
+        let now_ms = self.core.now_ms;
         self.core.turn(slot, |conn| {
             assert_eq!(conn.state, State::Vacant, "the kernel gave out a slot that is in use");
             conn.renew(State::Opening, endpoint);
@@ -244,7 +244,7 @@ impl<D: Driver> Shard<D> {
         let from_facts = self.core.facts(slot);
         let conn = self.core.conn(slot);
         conn.endpoint = to;
-        conn.clear(flag::PAUSED | flag::NO_PERMIT);
+        conn.clear(flag::PAUSED | flag::NO_PERMIT | flag::READ_CLOSED_TOLD);
         let extra = conn.extra();
         extra.origin = Some(Origin::Upgraded);
         let unread = extra.remainder.unread().to_vec();

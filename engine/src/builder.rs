@@ -14,7 +14,7 @@ use crate::buffer::PoolConfig;
 use crate::config::{Config, Datagram, Dialer, EndpointOptions, Listen};
 use crate::control::{Control, EndpointSpec, Socket};
 use crate::endpoint::{Endpoint, Typed};
-use crate::engine::StartError;
+use crate::engine::{Ready, StartError};
 use crate::handle::{Handle, Order};
 use crate::handler::Handler;
 use crate::handoff::inbox::{Doorbell, Inbox, inbox};
@@ -84,8 +84,8 @@ pub(crate) struct ThreadHost {
     pub(crate) run: Runner,
 }
 
-/// Runs a host on its thread until it is stopped.
-pub(crate) type Runner = Box<dyn FnOnce(Box<dyn HostRun>, Inbox, Instant) + Send>;
+/// Says how the start went, then runs a host on its thread until it is stopped.
+pub(crate) type Runner = Box<dyn FnOnce(Box<dyn HostRun>, Inbox, Instant, Ready) + Send>;
 
 /// A service that was registered with a builder; handlers reach it through endpoints made with this.
 pub struct ServiceRef<S: Service>(Option<Arc<Registered<S>>>);
@@ -173,7 +173,10 @@ impl Builder {
             let (inbox, bell) = inbox(shards, Box::new(ThreadWake::new(&parker)));
             let (mail, receiver) = mailbox(limits::SERVICE_MAIL, bell.clone());
             links.push(ServiceLink { mail, bell, first_lane: 0 });
-            let run: Runner = Box::new(move |host, inbox, epoch| host::run(host, inbox, &parker, epoch));
+            let run: Runner = Box::new(move |host, inbox, epoch, ready| {
+                let _ = ready.send(Ok(()));
+                host::run(host, inbox, &parker, epoch);
+            });
             instances.push((Seat::Thread(inbox, run), receiver));
         }
         for seat in seats {
@@ -189,7 +192,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Too many services.
+    /// Too many services. A runtime that was asked for by name and does not work here fails [`Builder::start`].
     #[cfg(feature = "tokio-uring")]
     pub fn async_service<A: AsyncService>(
         &mut self,

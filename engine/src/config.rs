@@ -162,9 +162,10 @@ macro_rules! endpoint_setters {
             self
         }
 
-        /// Sets the send queue's low and high watermarks and its hard cap, in bytes.
+        /// Sets the send queue's low and high watermarks and its hard cap, in bytes; each at least the one before.
         pub fn send_queue(mut self, low: usize, high: usize, cap: usize) -> Self {
-            (self.options.send_low, self.options.send_high, self.options.send_cap) = (low, high, cap);
+            let high = high.max(low);
+            (self.options.send_low, self.options.send_high, self.options.send_cap) = (low, high, cap.max(high));
             self
         }
 

@@ -154,7 +154,8 @@ impl Conn {
             extra: None,
             bytes_in: 0,
             bytes_out: 0,
-            generation: 0,
+            // Not 0: so that the first connection's name is not an easy mistake.
+            generation: 1,
             state_key: NO_KEY,
             last_in_ms: 0,
             last_out_ms: 0,
@@ -228,6 +229,11 @@ impl Conn {
 
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
+    }
+
+    /// Whether its handler asked to hand it on, which the flush does.
+    pub(crate) fn upgrades(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.upgrade.is_some())
     }
 
     pub(crate) fn unread_bytes(&self) -> usize {

@@ -15,6 +15,7 @@ use crate::conn::State;
 use crate::core::{DialRequest, EndpointFacts};
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
+use crate::handle::Handle;
 use crate::id::{ConnId, ConnInfo, EndpointId, ShardId};
 use crate::limits;
 use crate::net::{Addr, SocketOptions};
@@ -34,6 +35,33 @@ pub(crate) enum Control {
     Connections { most: usize, reply: Arc<dyn Fn(Connections) + Send + Sync> },
     Drain(Duration),
     Stop,
+    /// No shard has connections any more.
+    AllFinished,
+}
+
+/// Says once that a shard has no connections left and takes no more, at the latest when it fails.
+pub(crate) struct Finished(Option<Handle>);
+
+impl Finished {
+    pub(crate) fn new(handle: Handle) -> Finished {
+        Finished(Some(handle))
+    }
+
+    fn say(&mut self) {
+        if let Some(handle) = self.0.take() {
+            handle.shard_finished();
+        }
+    }
+
+    fn is_said(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        self.say();
+    }
 }
 
 /// How to make an endpoint's part on a shard.
@@ -42,8 +70,11 @@ pub(crate) struct EndpointSpec {
     pub(crate) options: EndpointOptions,
     pub(crate) socket: SocketOptions,
     pub(crate) count: Arc<ListenerCount>,
-    pub(crate) build: Box<dyn Fn(EndpointId, &mut Doors<'_>) -> Box<dyn Endpoint> + Send + Sync>,
+    pub(crate) build: BuildEndpoint,
 }
+
+/// Makes an endpoint's part on the shard whose doors it gets.
+pub(crate) type BuildEndpoint = Box<dyn Fn(EndpointId, &mut Doors<'_>) -> Box<dyn Endpoint> + Send + Sync>;
 
 /// An endpoint's socket on its way to a shard: what the driver calls `Listener` or `Datagram`.
 pub(crate) enum Socket {
@@ -104,7 +135,11 @@ impl<D: Driver> Shard<D> {
                 }
                 Control::Connections { most, reply } => reply(self.list(most)),
                 Control::Drain(deadline) => self.start_drain(deadline),
-                Control::Stop => self.stop_conns(),
+                Control::Stop => {
+                    self.overdue = true;
+                    self.stop_conns();
+                }
+                Control::AllFinished => {}
             }
         }
         self.more |= !self.mail.is_empty();
@@ -197,7 +232,23 @@ impl<D: Driver> Shard<D> {
             self.drain_conns();
         }
         if self.drain == Drain::Conns && self.core.live == 0 && self.dialing.is_empty() && self.listeners.is_empty() {
-            self.stopped = true;
+            self.finish();
+        }
+    }
+
+    /// No connections are left here. But services that live here go on until all shards are finished, and hear
+    /// the last of them.
+    fn finish(&mut self) {
+        let told = self.ports.iter().flatten().all(|port| port.facts().lifecycle_waiting == 0);
+        if told || self.overdue {
+            self.finished.say();
+        }
+        let all_finished = self.core.handle.all_finished();
+        self.stopped = self.finished.is_said() && (self.hosts.is_empty() || all_finished && self.heard_all && !self.more);
+        if all_finished && !self.heard_all {
+            // What was told just before the last one finished is there for the next step.
+            self.heard_all = true;
+            self.more = true;
         }
     }
 
@@ -217,7 +268,10 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn drain_timed_out(&mut self, step: u32) {
         match step {
             DRAIN_SERVICES if self.drain == Drain::Services => self.drain_conns(),
-            DRAIN_CONNS => self.stop_conns(),
+            DRAIN_CONNS => {
+                self.overdue = true;
+                self.stop_conns();
+            }
             _ => {}
         }
     }

@@ -41,6 +41,8 @@ pub(crate) struct DialRequest {
 pub(crate) struct Core {
     pub(crate) shard: ShardId,
     pub(crate) now: Time,
+    /// Milliseconds of the engine's clock, wrapping: connections keep 32 bits of it.
+    pub(crate) now_ms: u32,
     pub(crate) conns: Vec<Conn>,
     pub(crate) endpoints: Vec<Rc<EndpointFacts>>,
     pub(crate) timers: Wheel<TimerWord>,
@@ -51,6 +53,7 @@ pub(crate) struct Core {
     pub(crate) dials: VecDeque<DialRequest>,
     pub(crate) datagrams: DatagramsOut,
     pub(crate) chunks: Chunks,
+    #[expect(clippy::vec_box, reason = "the boxes move between here and the connections")]
     pub(crate) spare_queues: Vec<Box<SendQueue>>,
     pub(crate) budget: Budget,
     pub(crate) admission: Arc<Admission>,
@@ -63,14 +66,15 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Milliseconds of the engine's clock, wrapping: connections keep 32 bits of it.
-    pub(crate) fn now_ms(&self) -> u32 {
-        self.now.as_millis() as u32
+    /// The tick's time, read once.
+    pub(crate) fn set_now(&mut self, now: Time) {
+        self.now = now;
+        self.now_ms = now.as_millis() as u32;
     }
 
     /// How long ago the wrapping millisecond `then` was.
     pub(crate) fn since_ms(&self, then: u32) -> Duration {
-        Duration::from_millis(u64::from(self.now_ms().wrapping_sub(then)))
+        Duration::from_millis(u64::from(self.now_ms.wrapping_sub(then)))
     }
 
     pub(crate) fn conn(&mut self, slot: u32) -> &mut Conn {
@@ -99,6 +103,7 @@ impl Core {
     }
 
     /// Has the flush look at a connection.
+    #[inline]
     pub(crate) fn mark(&mut self, slot: u32) {
         let conn = &mut self.conns[slot as usize];
         if !conn.has(flag::DIRTY) {
@@ -131,6 +136,7 @@ impl Core {
     }
 
     /// Queues a frame without copying it, unless a filter has to change it.
+    #[inline]
     pub(crate) fn send_frame(&mut self, slot: u32, frame: Frame) {
         if frame.is_empty() || !self.may_send(slot) {
             return;
@@ -176,18 +182,20 @@ impl Core {
     }
 
     /// Accounts for bytes that were just queued: budget, watermarks, hard cap.
+    #[inline]
     fn queued(&mut self, slot: u32, bytes: usize) {
         self.budget.add(bytes);
         let conn = &mut self.conns[slot as usize];
         let options = &self.endpoints[usize::from(conn.endpoint.0)].options;
         let queued = conn.queued_bytes();
         if queued == bytes {
-            conn.last_out_ms = self.now.as_millis() as u32;
+            conn.last_out_ms = self.now_ms;
         }
-        if queued > options.send_cap {
-            self.close(slot, CloseReason::SlowConsumer);
-        } else if queued > options.send_high {
+        if queued > options.send_high {
             conn.set(flag::ABOVE_HIGH | if options.keep_reading { 0 } else { flag::CHOKED });
+            if queued > options.send_cap {
+                self.close(slot, CloseReason::SlowConsumer);
+            }
         }
         self.mark(slot);
     }

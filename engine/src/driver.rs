@@ -1,4 +1,4 @@
-//! The driver seam: all that the shard asks of the outside world. Sockets, clock, wakes, entropy.
+//! The driver seam: all that the shard asks of the outside world. Sockets, clock, wakes.
 //!
 //! A driver is a proactor. The shard pushes operations, each with a [`Token`], calls [`Driver::enter`] once
 //! per tick, and reaps [`Completion`]s. An operation that was pushed completes exactly once, or many times
@@ -57,7 +57,7 @@ pub(crate) enum Wait {
     Batch { want: u32, min_wait: Duration, most: Duration },
 }
 
-/// Sockets, clock, wakes and entropy of one shard. See the module's page for what all drivers keep.
+/// Sockets, clock and wakes of one shard. See the module's page for what all drivers keep.
 pub(crate) trait Driver {
     /// A bound, listening socket on its way to a shard.
     type Listener: Send + 'static;
@@ -66,8 +66,6 @@ pub(crate) trait Driver {
 
     /// The clock, read anew.
     fn now(&self) -> Time;
-    /// 64 random bits (hash seeds, choices); the simulator's come from its seed.
-    fn entropy(&mut self) -> u64;
     /// What works here, for the start banner and for choices.
     fn caps(&self) -> &Caps;
     /// How many sockets fit: slots are `0..slots()`.
@@ -117,8 +115,6 @@ pub(crate) trait Driver {
     fn datagram(&self, index: u32) -> (SocketAddr, &[u8], bool);
     /// Sends one datagram, copied at once; `false` if too many are under way (drop it, count it).
     fn datagram_send(&mut self, socket: u32, token: Token, to: SocketAddr, bytes: &[u8]) -> bool;
-    /// Closes a datagram socket. Its operations must have ended before.
-    fn close_datagram(&mut self, socket: u32);
 
     /// Hands the pool's free buffers to the kernel, in one publish.
     fn provide_buffers(&mut self, pool: &mut Pool);

@@ -3,11 +3,9 @@
 //! Every call into a handler goes through [`Typed::call`], which catches its panics: they close one connection.
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 
 use slab::Slab;
 
@@ -19,7 +17,7 @@ use crate::cx::{Cx, EndpointCx};
 use crate::handler::Handler;
 use crate::id::{EndpointId, TimerKey};
 use crate::net::Addr;
-use crate::port::Port;
+use crate::port::NumberedPort;
 use crate::service::Service;
 
 type Outcome = Result<(), CloseReason>;
@@ -50,14 +48,14 @@ pub(crate) struct Typed<H: Handler> {
     handler: H,
     conns: Slab<H::Conn>,
     /// The port's number and the port; `None` without a service.
-    port: Option<(usize, Rc<RefCell<Port<H::Service>>>)>,
+    port: Option<NumberedPort<H::Service>>,
 }
 
 impl<H: Handler> Typed<H> {
     pub(crate) fn new(
         id: EndpointId,
         handler: H,
-        port: Option<(usize, Rc<RefCell<Port<H::Service>>>)>,
+        port: Option<NumberedPort<H::Service>>,
     ) -> Typed<H> {
         Typed { id, handler, conns: Slab::new(), port }
     }

@@ -52,6 +52,17 @@ pub enum StartError {
         /// What does not fit.
         reason: &'static str,
     },
+    /// An async service's runtime does not work here.
+    #[cfg(feature = "tokio-uring")]
+    #[error("no {runtime} runtime for service {service}: {source}")]
+    Runtime {
+        /// The service's name.
+        service: String,
+        /// The runtime that was tried last.
+        runtime: crate::async_service::RuntimeKind,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A thread, or what it needs, could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
@@ -144,7 +155,7 @@ impl Drop for Engine {
 }
 
 impl Builder {
-    /// Binds everything, starts every thread, and returns when all shards tick.
+    /// Binds everything, starts every thread, and returns when all shards and services run.
     ///
     /// # Errors
     ///
@@ -153,18 +164,23 @@ impl Builder {
         let config = self.config.clone();
         let handle = self.handle.clone();
         let mask = config.caps_mask.parse::<Mask>().map_err(|error| StartError::Config(error.to_string()))?;
-        let caps = probe(&mask)?;
+        // On a thread of its own: what a ring leaves behind when it goes would interrupt the caller's next system call.
+        let probed = thread::Builder::new().name("probe".into()).spawn(move || probe(&mask));
+        let probed = probed.map_err(StartError::Thread)?.join();
+        let caps = probed.map_err(|_| StartError::Config("the probe of io_uring panicked".into()))??;
         let seed = random();
         let addrs = handle.clone();
         let (parts, threads) = self.into_parts(seed, |seat, shards| bind(seat, shards, &addrs))?;
         handle.set_caps(caps.clone());
         let mut engine = Engine { handle, shards: Vec::new(), services: Vec::new() };
-        for thread in threads {
-            engine.services.push(start_service(thread, engine.handle.epoch()).map_err(StartError::Thread)?);
-        }
         let (ready, started) = mpsc::channel();
-        let count = parts.len();
-        for (part, cpu) in parts.into_iter().zip(topology::cpus(&config.pin, count)) {
+        let count = threads.len() + parts.len();
+        for thread in threads {
+            let thread = start_service(thread, engine.handle.epoch(), ready.clone()).map_err(StartError::Thread)?;
+            engine.services.push(thread);
+        }
+        let cpus = topology::cpus(&config.pin, parts.len());
+        for (part, cpu) in parts.into_iter().zip(cpus) {
             let ring = UringConfig {
                 sq: limits::SUBMISSIONS,
                 cq: limits::COMPLETIONS,
@@ -178,7 +194,7 @@ impl Builder {
         }
         drop(ready);
         for _ in 0..count {
-            // A shard that cannot say how it went has aborted the process.
+            // A thread that cannot say how it went has aborted the process.
             if let Ok(Err(error)) = started.recv() {
                 return Err(error);
             }
@@ -224,16 +240,17 @@ fn bind_datagrams(addr: &Addr, options: &SocketOptions, shards: usize) -> io::Re
     Ok((sockets, Addr::Tcp(local)))
 }
 
-fn start_service(thread: ThreadHost, epoch: std::time::Instant) -> io::Result<JoinHandle<()>> {
+fn start_service(thread: ThreadHost, epoch: std::time::Instant, ready: Ready) -> io::Result<JoinHandle<()>> {
     let ThreadHost { name, host, inbox, run } = thread;
     thread::Builder::new().name(name).spawn(move || {
         let guard = AbortOnPanic;
-        run(host, inbox, epoch);
+        run(host, inbox, epoch, ready);
         std::mem::forget(guard);
     })
 }
 
-type Ready = mpsc::Sender<Result<(), StartError>>;
+/// Where a thread says, once, how its start went.
+pub(crate) type Ready = mpsc::Sender<Result<(), StartError>>;
 
 fn start_shard(
     parts: ShardParts,
@@ -250,6 +267,11 @@ fn start_shard(
             tracing::warn!(shard = %id, cpu, "the shard could not be pinned");
         }
         let made = UringDriver::new(&ring).map_err(StartError::Driver);
+        if let Ok(driver) = &made
+            && let (submissions, completions, true) = driver.ring_size()
+        {
+            tracing::warn!(shard = %id, submissions, completions, "the ring is smaller: RLIMIT_MEMLOCK");
+        }
         let made = made.and_then(|driver| Shard::new(parts, driver).map_err(StartError::Thread));
         let outcome = match made {
             Ok(shard) => {

@@ -33,6 +33,8 @@ pub struct Handle(Arc<Shared>);
 struct Shared {
     epoch: Instant,
     mail: Vec<mailbox::Sender<Control>>,
+    /// Shards that have connections or may get some.
+    unfinished: AtomicUsize,
     stats: Vec<Arc<ShardStats>>,
     registry: RwLock<Registry>,
     caps: OnceLock<Caps>,
@@ -69,6 +71,7 @@ impl Handle {
     pub(crate) fn new(mail: Vec<mailbox::Sender<Control>>, stats: Vec<Arc<ShardStats>>, epoch: Instant) -> Handle {
         Handle(Arc::new(Shared {
             epoch,
+            unfinished: AtomicUsize::new(mail.len()),
             mail,
             stats,
             registry: RwLock::default(),
@@ -203,6 +206,21 @@ impl Handle {
     pub(crate) fn order(&self, shard: ShardId, order: Control) -> Result<(), NotTaken> {
         let mail = self.0.mail.get(usize::from(shard.0)).ok_or(NotTaken(shard))?;
         mail.send(order).map(|_| ()).map_err(|_| NotTaken(shard))
+    }
+
+    /// A shard has no connections left and takes no more; the last one wakes those that wait for it.
+    pub(crate) fn shard_finished(&self) {
+        // Release, and acquire below: what the shard told services before is seen by whoever sees the count.
+        if self.0.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
+            for shard in &self.0.mail {
+                let _ = shard.send(Control::AllFinished);
+            }
+        }
+    }
+
+    /// Whether no shard has connections any more.
+    pub(crate) fn all_finished(&self) -> bool {
+        self.0.unfinished.load(Ordering::Acquire) == 0
     }
 
     pub(crate) fn order_services(&self, order: Order) {

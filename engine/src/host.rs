@@ -3,7 +3,8 @@
 //!
 //! Invariants: a service's answers are never dropped. Where a shard's lane is full they spill here, and while anything
 //! is spilled no input is taken, so the spill holds at most what one callback sent. Mail (events
-//! published by others) is bounded by its mailbox.
+//! published by others) is bounded by its mailbox. A service that panics too often is not made again: its host goes on
+//! without it, so that the lanes keep moving while the engine drains.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,6 +51,9 @@ pub(crate) struct Outbox<O> {
     spilled: usize,
     /// Answers to shards that never sent anything: nobody is there.
     pub(crate) gone: u64,
+    /// The service says by itself when it has said its good-byes.
+    drains_later: bool,
+    drained: bool,
 }
 
 struct OutLane<O> {
@@ -60,7 +64,7 @@ struct OutLane<O> {
 impl<O: Send> Outbox<O> {
     fn new(shards: usize) -> Outbox<O> {
         let lane = || OutLane { link: None, spill: VecDeque::new() };
-        Outbox { shards: (0..shards).map(|_| lane()).collect(), spilled: 0, gone: 0 }
+        Outbox { shards: (0..shards).map(|_| lane()).collect(), spilled: 0, gone: 0, drains_later: false, drained: false }
     }
 
     #[inline]
@@ -70,6 +74,29 @@ impl<O: Send> Outbox<O> {
 
     pub(crate) fn close(&mut self, conn: ConnId, why: CloseReason) {
         self.push(conn.shard(), FromService::Close(conn, why));
+    }
+
+    /// Has the shards wait for [`Outbox::drained`]: the good-byes are not said when `on_drain` returns.
+    #[cfg(feature = "tokio-uring")]
+    pub(crate) fn drain_later(&mut self) {
+        self.drains_later = true;
+    }
+
+    /// All good-byes are said.
+    pub(crate) fn drained(&mut self) {
+        if !std::mem::replace(&mut self.drained, true) {
+            for shard in 0..self.shards.len() {
+                if self.shards[shard].link.is_some() {
+                    self.push(ShardId(shard as u16), FromService::Drained);
+                }
+            }
+        }
+    }
+
+    /// Whether some shard's lane is full.
+    #[cfg(feature = "tokio-uring")]
+    pub(crate) fn is_spilling(&self) -> bool {
+        self.spilled > 0
     }
 
     #[inline]
@@ -89,6 +116,11 @@ impl<O: Send> Outbox<O> {
     fn flush_spill(&mut self) {
         for OutLane { link, spill } in &mut self.shards {
             let Some((replies, ..)) = link else { continue };
+            if replies.is_abandoned() {
+                // That shard has stopped; the others go on.
+                self.spilled -= spill.len();
+                spill.clear();
+            }
             while let Some(answer) = spill.pop_front() {
                 if let Err(answer) = replies.push(answer) {
                     spill.push_front(answer);
@@ -120,12 +152,15 @@ pub(crate) trait HostRun: Send {
     fn next_deadline(&self) -> Option<Time>;
     /// The last look before sleeping, after the sleep was announced: nothing waits.
     fn is_idle(&mut self) -> bool;
-    /// Has the next step end a batch even if nothing came in: the service has something to send.
+    /// Has the next step end a batch even if nothing came in: the service may have something to send.
+    #[cfg(feature = "tokio-uring")]
     fn poke(&mut self);
     /// Takes no inputs from now on, or takes them again.
+    #[cfg(feature = "tokio-uring")]
     fn hold(&mut self, hold: bool);
-    /// The service panicked outside of a step.
-    fn panicked(&mut self, now: Time);
+    /// The service failed outside of a step.
+    #[cfg(feature = "tokio-uring")]
+    fn failed(&mut self, now: Time);
     /// The service was told to stop, and has.
     fn is_stopped(&self) -> bool;
 }
@@ -149,7 +184,9 @@ pub(crate) struct Host<S: Service> {
     started: bool,
     poked: bool,
     held: bool,
-    drained: bool,
+    draining: bool,
+    /// It panicked too often: it is not called any more.
+    given_up: bool,
     stopped: bool,
 }
 
@@ -187,7 +224,8 @@ impl<S: Service> Host<S> {
             started: false,
             poked: false,
             held: false,
-            drained: false,
+            draining: false,
+            given_up: false,
             stopped: false,
         }
     }
@@ -204,18 +242,22 @@ impl<S: Service> Host<S> {
     /// Everything that may call the service, in the order of a step.
     fn work(&mut self, now: Time) -> bool {
         let mut called = std::mem::take(&mut self.poked);
-        if !self.started {
+        if !self.started && !self.given_up {
             self.started = true;
             called = true;
             let Host { service, outbox, timers, engine, .. } = self;
             service.on_start(&mut Self::cx(now, outbox, timers, engine));
+            if self.draining {
+                // Made anew during a drain.
+                service.on_drain(&mut Self::cx(now, outbox, timers, engine));
+            }
         }
         called |= self.read_mail(now);
         self.outbox.flush_spill();
         let (took, more) = self.take_inputs(now);
         called |= took;
         called |= self.fire_timers(now);
-        if called {
+        if called && !self.given_up {
             let Host { service, outbox, timers, engine, .. } = self;
             service.on_batch_end(&mut Self::cx(now, outbox, timers, engine));
         }
@@ -231,18 +273,20 @@ impl<S: Service> Host<S> {
             match mail {
                 HostMail::Attach(shard, lane) => self.attach(usize::from(shard.0), *lane),
                 HostMail::Event(event) => {
-                    if let Some(deliver) = self.subscriptions.find(&*event) {
+                    if !self.given_up
+                        && let Some(deliver) = self.subscriptions.find(&*event)
+                    {
                         deliver(service, &mut cx, &*event);
                         called = true;
                     }
                 }
                 HostMail::Drain => {
-                    service.on_drain(&mut cx);
-                    self.drained = true;
-                    for shard in 0..self.inputs.len() {
-                        if self.inputs[shard].is_some() {
-                            self.outbox.push(ShardId(shard as u16), FromService::Drained);
-                        }
+                    self.draining = true;
+                    if !self.given_up {
+                        service.on_drain(&mut cx);
+                    }
+                    if !self.outbox.drains_later {
+                        self.outbox.drained();
                     }
                     called = true;
                 }
@@ -257,7 +301,7 @@ impl<S: Service> Host<S> {
         returns.register();
         self.outbox.shards[shard].link = Some((replies, bell.clone(), number));
         self.inputs[shard] = Some(InLane { inputs, bell, number, rung: false, forgetting: false });
-        if self.drained {
+        if self.outbox.drained {
             self.outbox.push(ShardId(shard as u16), FromService::Drained);
         }
         // Its bell may have rung before it was here.
@@ -272,7 +316,7 @@ impl<S: Service> Host<S> {
                 break;
             }
             let shard = self.rung.remove(0);
-            let Host { service, outbox, timers, engine, inputs, .. } = self;
+            let Host { service, outbox, timers, engine, inputs, given_up, .. } = self;
             let Some(lane) = &mut inputs[shard] else { continue };
             lane.rung = false;
             let mut taken = 0;
@@ -281,7 +325,7 @@ impl<S: Service> Host<S> {
                 taken += 1;
                 match message {
                     ToService::Restarted => lane.forgetting = false,
-                    ToService::Input(..) if lane.forgetting => {}
+                    ToService::Input(..) if lane.forgetting || *given_up => {}
                     ToService::Input(conn, input) => {
                         service.on_input(&mut Self::cx(now, outbox, timers, engine), conn, input);
                     }
@@ -313,25 +357,33 @@ impl<S: Service> Host<S> {
         fired
     }
 
-    /// After a panic: a new service, and everybody is told to forget the old one.
+    /// After a panic: a new service, unless this happens too often, and everybody is told to forget the old one.
     fn restart(&mut self, now: Time) {
         self.restarts.retain(|&then| now.since(then) < limits::RESTART_WINDOW);
         self.restarts.push_back(now);
-        let too_often = self.restarts.len() > limits::RESTARTS;
-        tracing::error!(service = %self.name, restarts = self.restarts.len(), "a service panicked and is made anew");
+        self.given_up = self.restarts.len() > limits::RESTARTS;
         self.engine.service_panicked();
-        self.service = (self.factory)();
         self.timers = ServiceTimers::default();
         self.started = false;
         for (shard, lane) in self.inputs.iter_mut().enumerate() {
-            if let Some(lane) = lane {
-                lane.forgetting = true;
+            // While a restart is unanswered the lane's connections are unknown here, so there is nothing to forget anew.
+            if let Some(lane) = lane
+                && !std::mem::replace(&mut lane.forgetting, true)
+            {
                 self.outbox.push(ShardId(shard as u16), FromService::Restarted);
             }
         }
-        if too_often {
-            tracing::error!(service = %self.name, "a service panics too often: the engine drains");
+        if self.draining {
+            // Nobody is left whom it could say good-bye to.
+            self.outbox.drained();
+        }
+        if self.given_up {
+            tracing::error!(service = %self.name, "a service failed too often: the engine drains");
+            self.outbox.drains_later = false;
             self.engine.drain(self.engine.default_drain());
+        } else {
+            tracing::error!(service = %self.name, restarts = self.restarts.len(), "a service failed and is made anew");
+            self.service = (self.factory)();
         }
     }
 }
@@ -375,15 +427,18 @@ impl<S: Service> HostRun for Host<S> {
             && (self.rung.is_empty() || self.outbox.spilled > 0 || self.held)
     }
 
+    #[cfg(feature = "tokio-uring")]
     fn poke(&mut self) {
         self.poked = true;
     }
 
+    #[cfg(feature = "tokio-uring")]
     fn hold(&mut self, hold: bool) {
         self.held = hold;
     }
 
-    fn panicked(&mut self, now: Time) {
+    #[cfg(feature = "tokio-uring")]
+    fn failed(&mut self, now: Time) {
         self.restart(now);
         self.outbox.publish();
     }

@@ -66,6 +66,8 @@ mod limits;
 pub mod net;
 #[cfg(feature = "internals")]
 mod null;
+#[cfg(feature = "planted")]
+pub mod planted;
 mod port;
 mod receive;
 mod ring;
@@ -85,7 +87,7 @@ mod token;
 mod topology;
 
 #[cfg(feature = "tokio-uring")]
-pub use async_service::{Async, AsyncCx, AsyncInput, AsyncRuntime, AsyncService};
+pub use async_service::{Async, AsyncCx, AsyncInput, AsyncRuntime, AsyncService, RuntimeKind};
 pub use buffer::{Frame, RecvBuf};
 pub use builder::{Builder, NO_SERVICE, ServiceRef};
 pub use close_reason::CloseReason;

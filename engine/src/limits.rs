@@ -8,6 +8,10 @@ pub(crate) const BATCH: usize = 1024;
 pub(crate) const SUBMISSIONS: u32 = 1024;
 /// Completion queue entries: room for a tick's submissions and for what multishots add while a tick runs.
 pub(crate) const COMPLETIONS: u32 = 4096;
+/// A shard that reaped so many completions is busy, and waits a little for a fuller batch.
+pub(crate) const BUSY_BATCH: usize = 16;
+/// How long it waits for that. A wake from another thread may be late by as much.
+pub(crate) const LINGER_WAIT: Duration = Duration::from_micros(20);
 /// Receive credit of one arming: what one connection may deliver before the shard has looked at it.
 pub(crate) const RECEIVE_CREDIT: u32 = 128 * 1024;
 /// Multishot receives armed per ring. Cancelling one costs the kernel a search over its armed requests.
@@ -61,6 +65,12 @@ pub(crate) const DIALS: usize = 65_536;
 /// Inputs an async service may leave untaken before its host stops taking more.
 #[cfg(feature = "tokio-uring")]
 pub(crate) const ASYNC_INPUTS: usize = 4096;
+/// Answers of an async service that may wait for room in a lane before it gets no more inputs.
+#[cfg(feature = "tokio-uring")]
+pub(crate) const ASYNC_ANSWERS: usize = 4096;
+/// Turns of an async service and its host before their runtime looks at timers and files.
+#[cfg(feature = "tokio-uring")]
+pub(crate) const ASYNC_TURNS: usize = 8;
 /// A service's mailbox: events published by others.
 pub(crate) const SERVICE_MAIL: usize = 16_384;
 /// Restarts of a panicking service within [`RESTART_WINDOW`] before the engine drains.

@@ -149,10 +149,6 @@ impl Driver for NullDriver {
         Time::from_nanos(self.clock)
     }
 
-    fn entropy(&mut self) -> u64 {
-        4
-    }
-
     fn caps(&self) -> &Caps {
         &self.caps
     }
@@ -239,8 +235,6 @@ impl Driver for NullDriver {
     fn datagram_send(&mut self, _: u32, _: Token, _: SocketAddr, _: &[u8]) -> bool {
         false
     }
-
-    fn close_datagram(&mut self, _: u32) {}
 
     fn provide_buffers(&mut self, pool: &mut Pool) {
         while let Some(buffer) = pool.take_free() {

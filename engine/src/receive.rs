@@ -14,6 +14,8 @@ use crate::driver::{Completion, Driver, Payload};
 use crate::handler::FilterStatus;
 use crate::id::EndpointId;
 use crate::limits;
+#[cfg(feature = "planted")]
+use crate::planted;
 use crate::shard::Shard;
 use crate::stats::RefusalCause;
 use crate::time::Time;
@@ -74,7 +76,12 @@ impl<D: Driver> Shard<D> {
                     self.armed.slots.push(slot);
                 }
             }
-            _ => self.driver.poll_readable(slot, token),
+            _ => {
+                self.driver.poll_readable(slot, token);
+                if self.core.conns[slot as usize].send.as_ref().is_some_and(|queue| queue.is_empty()) {
+                    self.drop_queue(slot);
+                }
+            }
         }
     }
 
@@ -178,8 +185,9 @@ impl<D: Driver> Shard<D> {
     /// Tells the handler of the peer's FIN, once it has had a chance to read everything before it.
     fn tell_read_closed(&mut self, slot: u32) {
         let conn = self.core.conn(slot);
-        let held = conn.unread_bytes() > 0 && conn.has(flag::PAUSED | flag::CHOKED | flag::NO_PERMIT);
-        let told = conn.has(flag::READ_CLOSED_TOLD);
+        let holds = flag::PAUSED | flag::CHOKED | flag::NO_PERMIT | flag::RESUME;
+        let held = conn.unread_bytes() > 0 && conn.has(holds);
+        let told = conn.has(flag::READ_CLOSED_TOLD) || conn.upgrades();
         if conn.state == State::Open && conn.why.is_none() && !held && !told {
             conn.set(flag::READ_CLOSED_TOLD);
             self.call(slot, |endpoint, core| endpoint.read_closed(core, slot));
@@ -190,7 +198,7 @@ impl<D: Driver> Shard<D> {
     /// Received bytes on their way to the handler.
     #[inline]
     fn deliver(&mut self, slot: u32, range: Received) {
-        let now_ms = self.core.now_ms();
+        let now_ms = self.core.now_ms;
         let conn = self.core.conn(slot);
         conn.bytes_in += u64::from(range.len);
         conn.last_in_ms = now_ms;
@@ -242,6 +250,10 @@ impl<D: Driver> Shard<D> {
         }
         self.core.budget.add(bytes.len());
         self.pool.release(range);
+        #[cfg(feature = "planted")]
+        if planted::is(planted::Bug::ReleasedTwice) {
+            self.pool.release(range);
+        }
         self.run_filter(slot);
         self.offer(slot);
     }
@@ -289,7 +301,8 @@ impl<D: Driver> Shard<D> {
     /// Offers the unread bytes to the handler, if it may read.
     pub(crate) fn offer(&mut self, slot: u32) {
         let conn = self.core.conn(slot);
-        let held = conn.has(flag::PAUSED | flag::CHOKED | flag::NO_PERMIT);
+        // What comes after an upgrade was asked for is the next handler's.
+        let held = conn.has(flag::PAUSED | flag::CHOKED | flag::NO_PERMIT) || conn.upgrades();
         if conn.state != State::Open || conn.why.is_some() || held || conn.unread_bytes() == 0 {
             return conn.trim();
         }
@@ -317,8 +330,7 @@ impl<D: Driver> Shard<D> {
         let conn = self.core.conn(slot);
         let held = conn.has(flag::PAUSED | flag::CHOKED | flag::NO_PERMIT);
         let unread = conn.unread_bytes();
-        let upgrading = conn.extra.as_ref().is_some_and(|extra| extra.upgrade.is_some());
-        if !held && !upgrading && unread > self.core.facts(slot).options.max_frame {
+        if !held && !conn.upgrades() && unread > self.core.facts(slot).options.max_frame {
             self.core.close(slot, CloseReason::FrameTooLarge);
         }
     }
@@ -364,9 +376,15 @@ impl<D: Driver> Shard<D> {
 
     /// Buffers came back: lets starved connections try again, as many as there are buffers.
     pub(crate) fn feed_starved(&mut self) {
-        for _ in 0..self.pool.free_buffers() {
+        // A buffer that the kernel has filled in part counts: it may never come back, but there is room in it.
+        let held = self.pool.held_bytes() / u64::from(self.pool.buffer_size());
+        for _ in held..u64::from(self.pool.buffers()) {
             let Some(slot) = self.armed.starved.pop_front() else { break };
             let conn = self.core.conn(slot);
+            #[cfg(feature = "planted")]
+            if planted::is(planted::Bug::StarvedForever) {
+                continue;
+            }
             if conn.has(flag::STARVED) {
                 conn.clear(flag::STARVED);
                 self.core.mark(slot);

@@ -4,9 +4,11 @@
 //! while its chain is in flight, and is released by the completion alone.
 
 use crate::close_reason::CloseReason;
-use crate::conn::{State, flag};
+use crate::conn::{Receive, State, flag};
 use crate::driver::Driver;
 use crate::limits;
+#[cfg(feature = "planted")]
+use crate::planted;
 use crate::receive::CANCEL_SEND;
 use crate::shard::Shard;
 use crate::token::{Kind, Token};
@@ -20,7 +22,7 @@ impl<D: Driver> Shard<D> {
             return;
         }
         let generation = conn.generation;
-        if let Some(queue) = &mut conn.send {
+        if let Some(queue) = conn.send.as_mut().filter(|queue| !queue.is_empty()) {
             self.driver.send(slot, Token::new(Kind::Send, generation, slot), queue.begin());
             conn.set(flag::SENDING);
             self.core.stats.sends.add(1);
@@ -34,11 +36,13 @@ impl<D: Driver> Shard<D> {
     /// The chain in flight ended.
     #[inline]
     pub(crate) fn sent(&mut self, slot: u32, result: i32) {
-        let now_ms = self.core.now_ms();
+        let now_ms = self.core.now_ms;
         let conn = &mut self.core.conns[slot as usize];
         conn.clear(flag::SENDING);
         let taken = result.max(0) as usize;
         let Some(queue) = &mut conn.send else { return };
+        #[cfg(feature = "planted")]
+        let taken = taken + usize::from(0 < taken && taken < queue.queued_bytes() && planted::is(planted::Bug::LostByte));
         queue.complete(taken, &mut self.core.chunks);
         conn.bytes_out += taken as u64;
         if taken > 0 {
@@ -47,7 +51,8 @@ impl<D: Driver> Shard<D> {
         self.core.budget.sub(taken);
         self.core.stats.bytes_out.add(taken as u64);
         let left = queue.queued_bytes();
-        if left == 0 {
+        // A busy connection will want its queue again.
+        if left == 0 && conn.receive != Receive::Armed {
             self.drop_queue(slot);
         }
         self.after_send(slot, result, left);
@@ -85,10 +90,13 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Gives an idle connection's send queue back. Nothing of it may be in flight.
+    #[inline]
     pub(crate) fn drop_queue(&mut self, slot: u32) {
         let Some(mut queue) = self.core.conn(slot).send.take() else { return };
-        self.core.budget.sub(queue.queued_bytes());
-        queue.clear(&mut self.core.chunks);
+        if !queue.is_empty() {
+            self.core.budget.sub(queue.queued_bytes());
+            queue.clear(&mut self.core.chunks);
+        }
         queue.recycle();
         self.core.recycle(queue);
     }

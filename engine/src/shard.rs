@@ -17,10 +17,10 @@ use crate::buffer::{Chunks, Pool};
 use crate::builder::{ShardParts, ShardSeat};
 use crate::close_reason::CloseReason;
 use crate::conn::{Conn, Receive, State, flag};
-use crate::control::Control;
+use crate::control::{Control, Finished};
 use crate::core::{Core, DatagramsOut};
 use crate::dial::Dialing;
-use crate::driver::{Caps, Completion, Driver, Wait};
+use crate::driver::{Completion, Driver, Wait};
 use crate::endpoint::Endpoint;
 use crate::handoff::inbox::{Doorbell, Inbox};
 use crate::handoff::mailbox;
@@ -58,9 +58,16 @@ pub(crate) struct Shard<D: Driver> {
     pub(crate) rung: Vec<usize>,
     /// Something is left to do at once: the next tick must not sleep.
     pub(crate) more: bool,
+    /// Completions of the last tick.
+    reaped: usize,
     /// When the last tick ended.
     ended: Time,
     pub(crate) drain: Drain,
+    /// The drain's deadline has passed: nobody is waited for.
+    pub(crate) overdue: bool,
+    pub(crate) finished: Finished,
+    /// The services here have been stepped since all shards were finished.
+    pub(crate) heard_all: bool,
     pub(crate) stopped: bool,
 }
 
@@ -88,9 +95,11 @@ impl<D: Driver> Shard<D> {
         wake.set(driver.waker());
         let mut pool = Pool::new(pool)?;
         driver.provide_buffers(&mut pool);
+        let finished = Finished::new(handle.clone());
         let core = Core {
             shard,
-            now: driver.now(),
+            now: Time::ZERO,
+            now_ms: 0,
             conns: Vec::new(),
             endpoints: Vec::new(),
             timers: Wheel::new(),
@@ -125,8 +134,12 @@ impl<D: Driver> Shard<D> {
             batch: Vec::with_capacity(limits::BATCH),
             rung: Vec::new(),
             more: true,
+            reaped: 0,
             ended: Time::ZERO,
             drain: Drain::No,
+            overdue: false,
+            finished,
+            heard_all: false,
             stopped: false,
         };
         for (spec, socket) in endpoints {
@@ -154,7 +167,7 @@ impl<D: Driver> Shard<D> {
         if self.more {
             return self.driver.enter(Wait::No);
         }
-        let wait = Wait::For(self.longest_sleep());
+        let wait = self.how_long();
         let Shard { inbox, mail, ports, hosts, driver, .. } = self;
         let is_idle = || {
             mail.is_empty()
@@ -167,6 +180,15 @@ impl<D: Driver> Shard<D> {
         }
     }
 
+    /// A busy shard lingers for a fuller batch: fewer wake-ups, for a delay that nobody sees.
+    fn how_long(&self) -> Wait {
+        let most = self.longest_sleep();
+        match self.reaped >= limits::BUSY_BATCH && most > limits::LINGER_WAIT {
+            true => Wait::Batch { want: self.reaped as u32, min_wait: limits::LINGER_WAIT, most },
+            false => Wait::For(most),
+        }
+    }
+
     fn longest_sleep(&self) -> Duration {
         let hosts = self.hosts.iter().filter_map(|(_, host)| host.next_deadline());
         let own = [self.core.timers.next_deadline(), self.armed.next_look()];
@@ -175,7 +197,7 @@ impl<D: Driver> Shard<D> {
     }
 
     fn begin(&mut self) -> Time {
-        self.core.now = self.driver.now();
+        self.core.set_now(self.driver.now());
         self.core.stats.begin_tick(self.core.now);
         self.pool.set_current();
         self.more = false;
@@ -185,7 +207,8 @@ impl<D: Driver> Shard<D> {
     /// Collects completions first; callbacks run after.
     fn reap(&mut self) {
         self.driver.reap(&mut self.pool, &mut self.batch, limits::BATCH);
-        self.more |= self.batch.len() >= limits::BATCH;
+        self.reaped = self.batch.len();
+        self.more |= self.reaped >= limits::BATCH;
         self.core.stats.completions.add(self.batch.len() as u64);
     }
 
@@ -228,21 +251,17 @@ impl<D: Driver> Shard<D> {
 
     /// Runs the services that live here, and takes the answers of all.
     fn take_answers(&mut self) {
-        let shards = self.core.handle.shards();
-        for lane in self.inbox.drain() {
-            match lane.checked_sub(limits::SERVICES) {
-                None => self.rung.push(lane),
-                Some(hosted) => {
-                    let host = self.hosts.iter_mut().find(|(number, _)| *number == hosted / shards);
-                    if let Some((_, host)) = host {
-                        host.rung(hosted % shards);
-                    }
-                }
-            }
+        if !self.hosts.is_empty() {
+            // What this tick's handlers sent is for this tick's services.
+            self.publish_ports();
         }
+        self.read_inbox();
         self.read_mail();
         for (_, host) in &mut self.hosts {
             self.more |= host.step(self.core.now);
+        }
+        if !self.hosts.is_empty() {
+            self.read_inbox();
         }
         for number in std::mem::take(&mut self.rung) {
             if let Some(port) = &self.ports[number]
@@ -253,6 +272,30 @@ impl<D: Driver> Shard<D> {
             }
         }
         self.drain_step();
+    }
+
+    /// Notes which lanes were rung for.
+    fn read_inbox(&mut self) {
+        let shards = self.core.handle.shards();
+        for lane in self.inbox.drain() {
+            match lane.checked_sub(limits::SERVICES) {
+                None if !self.rung.contains(&lane) => self.rung.push(lane),
+                None => {}
+                Some(hosted) => {
+                    let host = self.hosts.iter_mut().find(|(number, _)| *number == hosted / shards);
+                    if let Some((_, host)) = host {
+                        host.rung(hosted % shards);
+                    }
+                }
+            }
+        }
+    }
+
+    fn publish_ports(&mut self) {
+        let Shard { ports, core, pool, .. } = self;
+        for port in ports.iter().flatten() {
+            port.publish(core, pool);
+        }
     }
 
     /// Offers unread bytes again to connections that may read again.
@@ -288,20 +331,29 @@ impl<D: Driver> Shard<D> {
             State::Vacant => {}
             State::Opening | State::Open if conn.why.is_some() => self.begin_teardown(slot),
             State::Opening | State::Open => {
-                self.upgrade(slot);
+                if conn.extra.is_some() {
+                    self.upgrade(slot);
+                }
                 self.pump_send(slot);
                 self.arm_receive(slot);
+                self.end_finished(slot);
             }
             _ => self.advance_teardown(slot),
         }
     }
 
+    /// Both sides have sent FIN: nothing can happen on the connection any more.
+    fn end_finished(&mut self, slot: u32) {
+        let conn = self.core.conn(slot);
+        let finished = conn.has(flag::READ_CLOSED_TOLD) && conn.has(flag::SHUT_SENT);
+        if finished && !conn.has(flag::SENDING | flag::CONTROL) {
+            self.core.close(slot, CloseReason::PeerClosed);
+        }
+    }
+
     /// Publishes lanes, buffers and stats, once per tick.
     fn publish(&mut self, began: Time) {
-        let Shard { ports, core, pool, .. } = self;
-        for port in ports.iter().flatten() {
-            port.publish(core, pool);
-        }
+        self.publish_ports();
         self.relieve_pool();
         self.pool.clear_current();
         self.pool.collect_returns();
@@ -319,10 +371,12 @@ impl<D: Driver> Shard<D> {
         let Shard { driver, pool, core, ports, .. } = self;
         let stats = &core.stats;
         let counts = driver.counts();
+        stats.slots.set(u64::from(driver.slots()));
         stats.enters.set(counts.enters);
         stats.submissions.set(counts.submissions);
         stats.completion_overflows.set(counts.overflows);
-        stats.buffers_free.set(u64::from(pool.free_buffers()));
+        let held = pool.held_bytes() / u64::from(pool.buffer_size());
+        stats.buffers_free.set(u64::from(pool.buffers()) - held);
         stats.held_frame_bytes.set(pool.held_bytes());
         let mut total = crate::port::PortFacts::default();
         for port in ports.iter().flatten() {
@@ -334,10 +388,6 @@ impl<D: Driver> Shard<D> {
         stats.frames_in.set(total.frames);
         stats.wakes_sent.set(total.wakes.sent);
         stats.wakes_suppressed.set(total.wakes.suppressed);
-    }
-
-    pub(crate) fn caps(&self) -> &Caps {
-        self.driver.caps()
     }
 
     /// Makes sure that the table has this slot.

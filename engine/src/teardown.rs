@@ -9,6 +9,8 @@ use crate::conn::{Receive, State, flag};
 use crate::driver::Driver;
 use crate::id::EndpointId;
 use crate::limits;
+#[cfg(feature = "planted")]
+use crate::planted;
 use crate::shard::Shard;
 use crate::token::{Kind, Token};
 
@@ -107,7 +109,10 @@ impl<D: Driver> Shard<D> {
     fn join(&mut self, slot: u32) {
         self.cancel_receive(slot);
         self.cancel_send(slot);
-        if self.core.conn(slot).in_flight() {
+        let in_flight = self.core.conn(slot).in_flight();
+        #[cfg(feature = "planted")]
+        let in_flight = in_flight && !planted::is(planted::Bug::EarlyClose);
+        if in_flight {
             return;
         }
         self.cancel_stall_timer(slot);

@@ -12,11 +12,12 @@ pub const CHAIN_PIECES: usize = 64;
 const CHAIN_BYTES: usize = 1 << 30;
 
 /// See the module's page.
+#[repr(C)] // A chain of one touches the first cache line or two.
 pub struct SendChain {
-    iovecs: [libc::iovec; CHAIN_PIECES],
     count: usize,
     total: usize,
     header: libc::msghdr,
+    iovecs: [libc::iovec; CHAIN_PIECES],
 }
 
 impl SendChain {
@@ -57,12 +58,23 @@ impl SendChain {
             iov_len: 0,
         };
         SendChain {
-            iovecs: [NO_RANGE; CHAIN_PIECES],
             count: 0,
             total: 0,
             // SAFETY: a C struct of integers and nullable pointers, for which zeroes are a value.
             header: unsafe { std::mem::zeroed() },
+            iovecs: [NO_RANGE; CHAIN_PIECES],
         }
+    }
+
+    /// Makes it a chain of one range, the usual one; says how many are in it.
+    #[inline]
+    pub(super) fn lone(&mut self, (start, len): (*const u8, usize)) -> usize {
+        self.total = len.min(CHAIN_BYTES);
+        self.iovecs[0] = libc::iovec { iov_base: start.cast_mut().cast(), iov_len: self.total };
+        self.header.msg_iov = self.iovecs.as_mut_ptr();
+        self.header.msg_iovlen = 1;
+        self.count = 1;
+        1
     }
 
     /// Fills the chain with the first of `pieces`, up to both bounds; says how many are in it.

@@ -120,12 +120,16 @@ impl SendQueue {
     /// # Panics
     ///
     /// When nothing is queued or a chain is in flight already.
+    #[inline]
     pub fn begin(&mut self) -> &SendChain {
         assert!(
             !self.is_empty() && !self.in_flight(),
             "nothing to send, or sending already"
         );
-        self.in_flight = self.chain.build(self.pieces.iter().map(Piece::range));
+        self.in_flight = match self.pieces.front() {
+            Some(first) if self.pieces.len() == 1 => self.chain.lone(first.range()),
+            _ => self.chain.build(self.pieces.iter().map(Piece::range)),
+        };
         &self.chain
     }
 
@@ -134,12 +138,16 @@ impl SendQueue {
     /// # Panics
     ///
     /// When nothing is in flight, or less than was taken.
+    #[inline]
     pub fn complete(&mut self, taken: usize, chunks: &mut Chunks) {
         assert!(
             self.in_flight() && taken <= self.chain.total(),
             "took more than was in flight"
         );
         self.in_flight = 0;
+        if taken == self.queued {
+            return self.clear(chunks);
+        }
         self.queued -= taken;
         let mut left = taken;
         while left > 0 {
@@ -152,12 +160,14 @@ impl SendQueue {
     /// # Panics
     ///
     /// When a chain is in flight.
+    #[inline]
     pub fn clear(&mut self, chunks: &mut Chunks) {
         assert!(
             !self.in_flight(),
             "the kernel still reads what is in flight"
         );
-        self.pieces.clear();
+        // The usual queue has one piece and no chunk.
+        while self.pieces.pop_front().is_some() {}
         while let Some(chunk) = self.chunks.pop_front() {
             chunks.put(chunk);
         }
@@ -184,6 +194,7 @@ impl SendQueue {
     /// # Panics
     ///
     /// When something is queued.
+    #[inline]
     pub fn recycle(&mut self) {
         assert!(
             self.is_empty() && !self.in_flight(),

@@ -78,10 +78,6 @@ impl Datagrams {
         Ok(super::put(&mut self.sockets, socket))
     }
 
-    pub(super) fn close(&mut self, socket: u32) {
-        self.sockets[socket as usize] = None;
-    }
-
     /// The entry that receives the next datagram. None may be under way on that socket.
     pub(super) fn recv(&mut self, socket: u32, token: Token) -> Entry {
         let socket = self.socket(socket);

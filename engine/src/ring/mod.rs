@@ -26,7 +26,6 @@ mod waker;
 #[cfg(test)]
 mod tests;
 
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -97,8 +96,6 @@ pub(crate) struct UringDriver {
     shrunk: bool,
     caps: Caps,
     started: Instant,
-    random: RandomState,
-    drawn: u64,
 }
 
 /// A listening socket.
@@ -150,8 +147,6 @@ impl UringDriver {
             shrunk: sq < config.sq || cq < config.cq,
             caps,
             started: config.started,
-            random: RandomState::new(),
-            drawn: 0,
         };
         driver.poll_wakes();
         Ok(driver)
@@ -185,12 +180,6 @@ impl Driver for UringDriver {
     fn now(&self) -> Time {
         // 2^64 nanoseconds are 584 years.
         Time::from_nanos(self.started.elapsed().as_nanos() as u64)
-    }
-
-    fn entropy(&mut self) -> u64 {
-        // A keyed hash of a counter: the key is the operating system's randomness, and no output tells another.
-        self.drawn += 1;
-        self.random.hash_one(self.drawn)
     }
 
     fn caps(&self) -> &Caps {
@@ -326,10 +315,6 @@ impl Driver for UringDriver {
         // SAFETY: the copy is `datagrams`', untouched until its completion frees the place.
         unsafe { self.ring.push(entry) };
         true
-    }
-
-    fn close_datagram(&mut self, socket: u32) {
-        self.datagrams.close(socket);
     }
 
     fn provide_buffers(&mut self, pool: &mut Pool) {

@@ -49,15 +49,6 @@ impl Net {
         number
     }
 
-    pub(super) fn close_datagram(&mut self, shard: usize, number: u32) {
-        let Some(socket) = self.kernels[shard].sockets[number as usize].take() else {
-            return;
-        };
-        if let Some(receivers) = self.udp.bound.get_mut(&socket.addr) {
-            receivers.retain(|receiver| !matches!(receiver, Receiver::Shard(s, n) if (*s, *n) == (shard, number)));
-        }
-    }
-
     /// Binds a socket of the simulation itself.
     pub(super) fn bind_outside(&mut self, addr: SocketAddr) -> usize {
         let number = self.udp.arrived.len();

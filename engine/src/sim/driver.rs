@@ -127,10 +127,6 @@ impl Driver for SimDriver {
         self.net.borrow().now
     }
 
-    fn entropy(&mut self) -> u64 {
-        self.net.borrow_mut().rng.bits()
-    }
-
     fn caps(&self) -> &Caps {
         &self.caps
     }
@@ -269,10 +265,6 @@ impl Driver for SimDriver {
             },
         );
         true
-    }
-
-    fn close_datagram(&mut self, socket: u32) {
-        self.net.borrow_mut().close_datagram(self.shard, socket);
     }
 
     fn provide_buffers(&mut self, pool: &mut Pool) {

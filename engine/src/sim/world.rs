@@ -303,11 +303,8 @@ impl Sim {
             .into_iter()
             .map(|peer| self.state(peer))
             .collect();
-        assert!(
-            over,
-            "not quiet after {limit:?}: {} connections, peers {states:?}",
-            self.connections()
-        );
+        let left: String = self.shards.iter().flatten().map(oracle::describe).collect();
+        assert!(over, "not quiet after {limit:?}: peers {states:?}, connections{left}");
         // Returned frames and closed slots are seen a few ticks later.
         self.run_for(Duration::from_secs(3));
         for shard in self.shards.iter().flatten() {

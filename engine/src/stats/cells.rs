@@ -45,11 +45,6 @@ impl<L: Label, const N: usize> CellFamily<L, N> {
         &self.cells[label.place()]
     }
 
-    /// Moves one from one value to another: a connection changes its state.
-    pub(crate) fn shift(&self, from: L, to: L) {
-        self.of(from).sub(1);
-        self.of(to).add(1);
-    }
 }
 
 impl<L, const N: usize> Default for CellFamily<L, N> {

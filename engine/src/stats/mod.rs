@@ -81,6 +81,8 @@ macro_rules! shape {
 shard_metrics! {
     /// Connections now, by what they are doing.
     connections: family(ConnState) = Gauge None "megamux_connections";
+    /// Sockets that the shard's table of descriptors has room for.
+    slots: value = Gauge None "megamux_slots";
     /// Connections accepted from listeners.
     accepts: value = Counter None "megamux_accepts_total";
     /// Connections refused, by what refused them.
@@ -119,7 +121,7 @@ shard_metrics! {
     no_buffers: value = Counter None "megamux_no_buffers_total";
     /// Connections that wait for a free buffer now.
     starved: value = Gauge None "megamux_starved_connections";
-    /// Receive buffers free now.
+    /// Receive buffers that the kernel has or may get now.
     buffers_free: value = Gauge None "megamux_buffers_free";
     /// Bytes queued to be sent now.
     send_queue_bytes: value = Gauge Bytes "megamux_send_queue_bytes";
@@ -287,7 +289,7 @@ mod tests {
 
     fn engine(shards: &[ShardStats], at: Time) -> EngineStats {
         let shards = shards.iter().map(|shard| shard.snapshot(at)).collect();
-        EngineStats { at, shards }
+        EngineStats { at, shards, service_panics: 0 }
     }
 
     #[test]
@@ -354,10 +356,8 @@ mod tests {
         shards[0].bytes_in.add(10);
         shards[1].bytes_in.add(32);
         shards[1].closes.of(CloseReason::IdleTimeout).add(1);
-        shards[1].connections.of(ConnState::Opening).add(2);
-        shards[1]
-            .connections
-            .shift(ConnState::Opening, ConnState::Parked);
+        shards[1].connections.of(ConnState::Opening).add(1);
+        shards[1].connections.of(ConnState::Parked).add(1);
         let stats = engine(&shards, Time::ZERO);
 
         let check = |name, shard, own, count| {

@@ -82,7 +82,7 @@ fn the_leftover_does_not_wait_for_more_bytes() {
         client
     };
     let clients: Vec<Client> = (0..100).map(upgraded).collect();
-    assert!(began.elapsed() < DEADLINE, "the shard slept over them");
+    assert!(began.elapsed() < DEADLINE / 10, "the shard slept over them");
     drop(clients);
     drain(engine);
 }

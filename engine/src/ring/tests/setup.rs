@@ -98,15 +98,6 @@ fn dropping_a_driver_ends_all_it_has_under_way() {
 }
 
 #[test]
-fn random_numbers_differ() {
-    let mut bench = Bench::new();
-    let mut drawn: Vec<_> = (0..100).map(|_| bench.driver.entropy()).collect();
-    drawn.sort_unstable();
-    drawn.dedup();
-    assert_eq!(drawn.len(), 100);
-}
-
-#[test]
 fn the_clock_starts_at_the_engines_start_and_goes_on() {
     let bench = Bench::new();
     let first = bench.driver.now();
