@@ -82,7 +82,8 @@ async fn get(line: &[u8], runtime: RuntimeKind) -> io::Result<Vec<u8>> {
 fn name(line: &[u8]) -> Option<&str> {
     let name = str::from_utf8(line.strip_prefix(b"GET ")?).ok()?.trim();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    (!name.starts_with('.') && name.bytes().all(plain)).then_some(name)
+    let first = name.bytes().next()?;
+    (first != b'.' && name.bytes().all(plain)).then_some(name)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -229,7 +229,7 @@ impl AsyncService for Clerk {
             let (conn, line) = match cx.recv().await {
                 AsyncInput::Drain => {
                     // It takes its time.
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    pass(Duration::from_millis(20)).await;
                     present.iter().for_each(|conn| say(&cx, *conn, "good-bye"));
                     continue;
                 }
@@ -261,7 +261,7 @@ impl Clerk {
             "echo" => say(&cx, conn, rest),
             "hush" => {}
             "runtime" => say(&cx, conn, &cx.runtime().to_string()),
-            "pause" => tokio::time::sleep(millis(rest)).await,
+            "pause" => pass(millis(rest)).await,
             "file" => match read(cx.runtime(), self.folder.join(rest)).await {
                 Ok(bytes) => say(&cx, conn, str::from_utf8(&bytes).expect("text")),
                 Err(error) => say(&cx, conn, &error.kind().to_string()),
@@ -275,7 +275,7 @@ impl Clerk {
             }),
             "later" => spawn(cx.runtime(), async move {
                 let (after, text) = text.split_once(' ').expect("later MILLIS TEXT");
-                tokio::time::sleep(millis(after)).await;
+                pass(millis(after)).await;
                 say(&cx, conn, text);
             }),
             "thread" => drop(thread::spawn(move || say(&cx, conn, &text))),
@@ -321,6 +321,11 @@ async fn read(runtime: RuntimeKind, path: PathBuf) -> std::io::Result<Vec<u8>> {
     bytes.truncate(read?);
     file.close().await?;
     Ok(bytes)
+}
+
+/// A timer of the runtime.
+async fn pass(time: Duration) {
+    let _ = tokio::time::timeout(time, std::future::pending::<()>()).await;
 }
 
 fn number(text: &str) -> u64 {
@@ -495,6 +500,6 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !holds() {
         assert!(Instant::now() < end, "not in time: {what}");
-        thread::sleep(Duration::from_millis(1));
+        thread::yield_now();
     }
 }

@@ -21,24 +21,7 @@ pub(super) enum Runtime {
 impl Runtime {
     /// Makes the runtime that was asked for, or the best that works here, and says which.
     pub(super) fn new(service: &str, choice: AsyncRuntime) -> Result<Runtime, StartError> {
-        let failed = |runtime, source| StartError::Runtime {
-            service: service.to_owned(),
-            runtime,
-            source,
-        };
-        let runtime = match choice {
-            AsyncRuntime::Tokio => tokio().map_err(|error| failed(RuntimeKind::Tokio, error))?,
-            AsyncRuntime::TokioUring => {
-                tokio_uring().map_err(|error| failed(RuntimeKind::TokioUring, error))?
-            }
-            AsyncRuntime::Auto => match tokio_uring() {
-                Ok(runtime) => runtime,
-                Err(error) => {
-                    tracing::warn!(service, %error, "tokio-uring is refused here: tokio instead");
-                    tokio().map_err(|error| failed(RuntimeKind::Tokio, error))?
-                }
-            },
-        };
+        let runtime = choose(service, choice, tokio_uring)?;
         tracing::info!(service, runtime = %runtime.kind(), "an async service starts");
         Ok(runtime)
     }
@@ -67,6 +50,31 @@ impl Runtime {
     }
 }
 
+fn choose(
+    service: &str,
+    choice: AsyncRuntime,
+    uring: impl FnOnce() -> io::Result<Runtime>,
+) -> Result<Runtime, StartError> {
+    let failed = |runtime, source| StartError::Runtime {
+        service: service.to_owned(),
+        runtime,
+        source,
+    };
+    match choice {
+        AsyncRuntime::TokioUring => {
+            return uring().map_err(|error| failed(RuntimeKind::TokioUring, error));
+        }
+        AsyncRuntime::Auto => match uring() {
+            Ok(runtime) => return Ok(runtime),
+            Err(error) => {
+                tracing::warn!(service, %error, "tokio-uring is refused here: tokio instead");
+            }
+        },
+        AsyncRuntime::Tokio => {}
+    }
+    tokio().map_err(|error| failed(RuntimeKind::Tokio, error))
+}
+
 fn tokio() -> io::Result<Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -83,70 +91,44 @@ fn tokio_uring() -> io::Result<Runtime> {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
 
-    #[test]
-    fn without_io_uring_the_choice_falls_on_tokio_or_fails() {
-        // A filter is for the thread that installs it.
-        let checked = thread::spawn(|| {
-            refuse_io_uring();
-            let chosen = Runtime::new("a", AsyncRuntime::Auto).map(|runtime| runtime.kind());
-            let forced = Runtime::new("b", AsyncRuntime::TokioUring).map(|runtime| runtime.kind());
-            (chosen.unwrap(), forced.unwrap_err().to_string())
-        });
-        let (chosen, forced) = checked.join().unwrap();
-        assert_eq!(chosen, RuntimeKind::Tokio);
+    fn check(
+        choice: AsyncRuntime,
+        uring: fn() -> io::Result<Runtime>,
+        expect: Result<RuntimeKind, &str>,
+    ) {
+        let chosen = choose("files", choice, uring);
+        let chosen = chosen.map(|runtime| runtime.kind());
+        let expect = expect.map_err(str::to_owned);
         assert_eq!(
-            forced,
-            "no tokio-uring runtime for service b: Operation not permitted (os error 1)"
+            chosen.map_err(|error| error.to_string()),
+            expect,
+            "{choice:?}"
         );
     }
 
     #[test]
-    fn a_choice_is_what_one_gets() {
-        let tokio = Runtime::new("a", AsyncRuntime::Tokio).unwrap();
-        assert_eq!(tokio.kind(), RuntimeKind::Tokio);
-        let uring = Runtime::new("a", AsyncRuntime::TokioUring).unwrap();
-        assert_eq!(uring.kind(), RuntimeKind::TokioUring);
+    fn where_tokio_uring_works_it_is_the_first_choice() {
+        check(AsyncRuntime::Auto, tokio_uring, Ok(RuntimeKind::TokioUring));
+        check(
+            AsyncRuntime::TokioUring,
+            tokio_uring,
+            Ok(RuntimeKind::TokioUring),
+        );
+        check(AsyncRuntime::Tokio, tokio_uring, Ok(RuntimeKind::Tokio));
     }
 
-    /// Has io_uring_setup fail with EPERM on this thread, as containers do it.
-    fn refuse_io_uring() {
-        let step = |code: u32, jf, k| libc::sock_filter {
-            code: code as u16,
-            jt: 0,
-            jf,
-            k,
-        };
-        let number = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-        let mut filter = [
-            step(number, 0, 0),
-            step(
-                libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-                1,
-                libc::SYS_io_uring_setup as u32,
-            ),
-            step(
-                libc::BPF_RET | libc::BPF_K,
-                0,
-                libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
-            ),
-            step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
-        ];
-        let program = libc::sock_fprog {
-            len: filter.len() as u16,
-            filter: filter.as_mut_ptr(),
-        };
-        // SAFETY: the program and its filter live until the kernel has copied them.
-        unsafe {
-            assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-            let mode = libc::SECCOMP_MODE_FILTER;
-            assert_eq!(
-                libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program),
-                0
-            );
-        }
+    #[test]
+    fn where_it_is_refused_only_who_insists_fails() {
+        // As a container's seccomp filter has it.
+        let refused = || Err(io::Error::from_raw_os_error(libc::EPERM));
+        check(AsyncRuntime::Auto, refused, Ok(RuntimeKind::Tokio));
+        check(AsyncRuntime::Tokio, refused, Ok(RuntimeKind::Tokio));
+        check(
+            AsyncRuntime::TokioUring,
+            refused,
+            Err("no tokio-uring runtime for service files: Operation not permitted (os error 1)"),
+        );
     }
 }
