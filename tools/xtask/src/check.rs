@@ -36,13 +36,9 @@ fn formatting() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    shell::run(&mut cargo(&[
-        "clippy",
-        "--quiet",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]))
+    shell::run(
+        cargo(&["clippy", "--quiet", "--all-targets"])
+            .args(shell::WORKSPACE)
+            .args(["--", "-D", "warnings"]),
+    )
 }

@@ -24,12 +24,7 @@ const ADDRESS: &str = "127.0.0.1:0";
 const ROOMS: [&str; 2] = ["engine", "services/node"];
 
 pub fn run_all() -> Result<Done> {
-    shell::run(&mut cargo(&[
-        "build",
-        "--quiet",
-        "--workspace",
-        "--examples",
-    ]))?;
+    shell::run(cargo(&["build", "--quiet", "--examples"]).args(shell::WORKSPACE))?;
     let metadata = metadata::read()?;
     let names: Vec<String> = metadata
         .members()

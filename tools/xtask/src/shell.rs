@@ -9,6 +9,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+/// All of the workspace, with what no default build has and tests are to reach. Not all features: some are there to break things.
+pub const WORKSPACE: [&str; 3] = ["--workspace", "--features", "megamux-engine/tokio-uring"];
+
 /// The repository's root. Asked at run time first, so that a build directory shared by two checkouts does not confuse them.
 pub fn root() -> PathBuf {
     let here =

@@ -111,8 +111,10 @@ fn build_release(target: &Path) -> Result<PathBuf> {
 }
 
 fn documentation() -> Result<()> {
-    let mut command = cargo(&["doc", "--quiet", "--no-deps", "--workspace"]);
-    command.env("RUSTDOCFLAGS", "-D warnings");
+    let mut command = cargo(&["doc", "--quiet", "--no-deps"]);
+    command
+        .args(shell::WORKSPACE)
+        .env("RUSTDOCFLAGS", "-D warnings");
     shell::run(&mut command)
 }
 
@@ -125,13 +127,9 @@ fn models(counts: &mut Counts) -> Result<Done> {
 }
 
 fn doctests(counts: &mut Counts) -> Result<Done> {
-    let heard = listen(cargo(&[
-        "test",
-        "--quiet",
-        "--doc",
-        "--workspace",
-        "--no-fail-fast",
-    ]))?;
+    let mut command = cargo(&["test", "--quiet", "--doc", "--no-fail-fast"]);
+    command.args(shell::WORKSPACE);
+    let heard = listen(command)?;
     // No library has an example: cargo ends well and counts nothing.
     let counted = counts::cargo_test(&heard.text).unwrap_or_default();
     counts.add(counted);
@@ -149,12 +147,11 @@ fn workspace_tests(counts: &mut Counts, binary: &Path, skip_file: &SkipFile) -> 
         "--color=never"
     };
     let mut command = if nextest {
-        cargo(&["nextest", "run", "--workspace", "--no-fail-fast", colour])
+        cargo(&["nextest", "run", "--no-fail-fast", colour])
     } else {
         // Doctests and examples have their own stages.
         cargo(&[
             "test",
-            "--workspace",
             "--lib",
             "--bins",
             "--tests",
@@ -163,6 +160,7 @@ fn workspace_tests(counts: &mut Counts, binary: &Path, skip_file: &SkipFile) -> 
         ])
     };
     command
+        .args(shell::WORKSPACE)
         .env(BINARY_VARIABLE, binary)
         .env(skips::FILE_VARIABLE, skip_file.path());
     let heard = listen(command)?;
