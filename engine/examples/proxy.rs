@@ -17,8 +17,7 @@ pub const HIGH: usize = 256 * 1024;
 
 struct Relay {
     upstream: Addr,
-    /// For each connection its other side, and whether that one has sent all it will.
-    others: HashMap<ConnId, (ConnId, bool)>,
+    others: HashMap<ConnId, ConnId>,
 }
 
 impl Handler for Relay {
@@ -31,8 +30,8 @@ impl Handler for Relay {
             if !cx.resume_read_of(client) {
                 return Err(CloseReason::Requested);
             }
-            self.others.insert(client, (info.id, false));
-            self.others.insert(info.id, (client, false));
+            self.others.insert(client, info.id);
+            self.others.insert(info.id, client);
         } else {
             // What the client says before the upstream is there waits in the kernel.
             cx.pause_read();
@@ -44,7 +43,7 @@ impl Handler for Relay {
     }
 
     fn on_data(&mut self, cx: &mut OnConn<'_>, id: &mut ConnId, data: &mut RecvBuf<'_>) -> Outcome {
-        let (other, _) = self.others[id];
+        let other = self.others[id];
         cx.send_frame_to(other, data.take_all());
         if cx.queued_bytes_of(other) > Some(HIGH) {
             cx.pause_read();
@@ -53,22 +52,18 @@ impl Handler for Relay {
     }
 
     fn on_writable(&mut self, cx: &mut OnConn<'_>, id: &mut ConnId) -> Outcome {
-        cx.resume_read_of(self.others[id].0);
+        cx.resume_read_of(self.others[id]);
         Ok(())
     }
 
     fn on_read_closed(&mut self, cx: &mut OnConn<'_>, id: &mut ConnId) -> Outcome {
-        let (other, ended) = self.others[id];
-        cx.shutdown_write_of(other);
-        self.others.insert(other, (*id, true));
-        match ended {
-            true => Err(CloseReason::PeerClosed),
-            false => Ok(()),
-        }
+        // The other way goes on. When both have ended, the engine closes the connections.
+        cx.shutdown_write_of(self.others[id]);
+        Ok(())
     }
 
     fn on_close(&mut self, cx: &mut OnEndpoint<'_>, id: ConnId, _: CloseReason) {
-        if let Some((other, _)) = self.others.remove(&id) {
+        if let Some(other) = self.others.remove(&id) {
             cx.close_conn(other, CloseReason::Requested);
         }
     }
