@@ -251,7 +251,7 @@ impl Builder {
             let mail = link.mail.clone();
             self.handle.add_subscriber(
                 TypeId::of::<E>(),
-                Box::new(move |event| mail.send(HostMail::Event(event)).is_ok()),
+                Box::new(move |event| mail.room() > limits::ORDER_MAIL && mail.send(HostMail::Event(event)).is_ok()),
             );
         }
     }

@@ -78,6 +78,13 @@ impl<T: Send> Sender<T> {
     }
 }
 
+impl<T> Sender<T> {
+    /// How many messages still fit, at this moment. For senders who leave room for more important ones.
+    pub fn room(&self) -> usize {
+        self.shared.queue.capacity() - self.shared.queue.len()
+    }
+}
+
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         Self {
