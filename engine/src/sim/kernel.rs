@@ -23,6 +23,8 @@ use crate::token::{Kind, Token};
 pub(super) struct Kernel {
     /// The shard has to tick: something may be there for it.
     pub(super) look: bool,
+    /// When it ticked last.
+    pub(super) ticked: Time,
     /// When it has to tick anyway.
     pub(super) deadline: Option<Time>,
     /// The last tick found nothing to do, and would have slept.
@@ -92,6 +94,7 @@ impl Kernel {
     pub(super) fn new(slots: u32) -> Kernel {
         Kernel {
             look: true,
+            ticked: Time::ZERO,
             deadline: None,
             slept: false,
             woken: Arc::default(),
@@ -237,15 +240,16 @@ impl Net {
             .active
             .iter()
             .any(|op| self.can_run(shard, op));
-        let sleep = match wait {
-            Wait::No => None,
-            Wait::For(most) | Wait::Batch { most, .. } => Some(most).filter(|most| !most.is_zero()),
-        };
         let now = self.now;
         let kernel = &mut self.kernels[shard];
+        // For the shard no time has passed since its last tick: the wait began there.
+        kernel.deadline = match wait {
+            Wait::No => None,
+            Wait::For(most) | Wait::Batch { most, .. } => Some(kernel.ticked + most),
+        };
         let woken = kernel.woken.0.swap(false, Ordering::Relaxed);
-        kernel.slept = sleep.is_some() && kernel.ready.is_empty() && !left_some && !woken;
-        kernel.deadline = sleep.map(|most| now + most);
+        let early = kernel.deadline.is_some_and(|deadline| deadline > now);
+        kernel.slept = early && kernel.ready.is_empty() && !left_some && !woken;
     }
 
     /// Runs each operation that can run once, in any order; some wait for the next time.

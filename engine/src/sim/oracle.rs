@@ -194,7 +194,9 @@ pub(super) fn assert_counts_at_rest(shard: &Shard<SimDriver>) {
 
 /// What a shard still has, for a failure's message.
 pub(super) fn describe(shard: &Shard<SimDriver>) -> String {
-    let live = (0..).zip(&shard.core.conns).filter(|(_, conn)| conn.state != State::Vacant);
+    let live = (0..)
+        .zip(&shard.core.conns)
+        .filter(|(_, conn)| conn.state != State::Vacant);
     let line = |(slot, conn): (u32, &Conn)| {
         format!(
             "\n  {:?} {:?} {:?} flags {:#06x} queued {} unread {} why {:?}",

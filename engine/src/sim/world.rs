@@ -304,7 +304,10 @@ impl Sim {
             .map(|peer| self.state(peer))
             .collect();
         let left: String = self.shards.iter().flatten().map(oracle::describe).collect();
-        assert!(over, "not quiet after {limit:?}: peers {states:?}, connections{left}");
+        assert!(
+            over,
+            "not quiet after {limit:?}: peers {states:?}, connections{left}"
+        );
         // Returned frames and closed slots are seen a few ticks later.
         self.run_for(Duration::from_secs(3));
         for shard in self.shards.iter().flatten() {
@@ -387,7 +390,9 @@ impl Sim {
         }
         let goes_on = shard.tick().expect("the simulated kernel never fails");
         let mut net = self.net.borrow_mut();
+        let now = net.now;
         let kernel = &mut net.kernels[number];
+        kernel.ticked = now;
         let did_something = !kernel.slept;
         kernel.look |= did_something || shard.more || !kernel.pushed.is_empty();
         drop(net);

@@ -1,8 +1,11 @@
 //! Handlers: echo without a service, relays to one, and one that talks first.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use megamux_engine::{CloseReason, ConnInfo, Cx, Handler, NoService, RecvBuf, Service, TimerKey};
+use megamux_engine::{
+    CloseReason, ConnInfo, Cx, EndpointId, Frame, Handler, NoService, RecvBuf, Service, TimerKey,
+};
 
 type Outcome = Result<(), CloseReason>;
 
@@ -71,11 +74,11 @@ impl Handler for Lines {
 
 /// Hands each byte to its service as an event of its own, and sends what comes back.
 #[derive(Debug)]
-pub struct RelayBytes<S>(std::marker::PhantomData<fn() -> S>);
+pub struct RelayBytes<S>(PhantomData<fn() -> S>);
 
 impl<S> Default for RelayBytes<S> {
     fn default() -> Self {
-        RelayBytes(std::marker::PhantomData)
+        RelayBytes(PhantomData)
     }
 }
 
@@ -102,21 +105,15 @@ impl<S: Service<In = u8, Out = Vec<u8>>> Handler for RelayBytes<S> {
         cx.send(&event);
         Ok(())
     }
-
-    fn on_read_closed(&mut self, cx: &mut Cx<'_, S>, (): &mut ()) -> Outcome {
-        // The answers are still on their way; the service says when it is done.
-        let _ = cx;
-        Ok(())
-    }
 }
 
 /// Hands whatever it gets to its service as one frame, and sends what comes back; the peer's FIN travels as an empty event.
 #[derive(Debug)]
-pub struct Relay<S>(std::marker::PhantomData<fn() -> S>);
+pub struct Relay<S>(PhantomData<fn() -> S>);
 
 impl<S> Default for Relay<S> {
     fn default() -> Self {
-        Relay(std::marker::PhantomData)
+        Relay(PhantomData)
     }
 }
 
@@ -129,12 +126,12 @@ pub struct RelayConn {
 /// Tries again to hand on the peer's FIN.
 const FINISH: TimerKey = TimerKey(1);
 
-impl<S: Service<In = megamux_engine::Frame, Out = megamux_engine::Frame>> Relay<S> {
+impl<S: Service<In = Frame, Out = Frame>> Relay<S> {
     /// A full lane gives no permit, and without unread bytes nothing comes again by itself.
     fn finish(cx: &mut Cx<'_, S>, conn: &mut RelayConn) {
         match cx.try_reserve() {
             Some(permit) => {
-                permit.send(megamux_engine::Frame::default());
+                permit.send(Frame::default());
                 conn.finished = true;
             }
             None => {
@@ -144,7 +141,7 @@ impl<S: Service<In = megamux_engine::Frame, Out = megamux_engine::Frame>> Relay<
     }
 }
 
-impl<S: Service<In = megamux_engine::Frame, Out = megamux_engine::Frame>> Handler for Relay<S> {
+impl<S: Service<In = Frame, Out = Frame>> Handler for Relay<S> {
     type Service = S;
     type Conn = RelayConn;
 
@@ -169,12 +166,7 @@ impl<S: Service<In = megamux_engine::Frame, Out = megamux_engine::Frame>> Handle
         Ok(())
     }
 
-    fn on_event(
-        &mut self,
-        cx: &mut Cx<'_, S>,
-        conn: &mut RelayConn,
-        event: megamux_engine::Frame,
-    ) -> Outcome {
+    fn on_event(&mut self, cx: &mut Cx<'_, S>, conn: &mut RelayConn, event: Frame) -> Outcome {
         if event.is_empty() && conn.finished {
             return Err(CloseReason::PeerClosed);
         }
@@ -243,6 +235,41 @@ impl Handler for Pusher {
 
     fn on_writable(&mut self, cx: &mut Cx<'_, NoService>, sent: &mut usize) -> Outcome {
         self.push(cx, sent);
+        Ok(())
+    }
+}
+
+/// Reads one line, then hands the connection and what follows to another endpoint. Panics at the line `panic`.
+#[derive(Debug)]
+pub struct Door(pub EndpointId);
+
+impl Handler for Door {
+    type Service = NoService;
+    type Conn = ();
+
+    fn on_open(&mut self, _: &mut Cx<'_, NoService>, _: &ConnInfo) -> Outcome {
+        Ok(())
+    }
+
+    fn on_data(
+        &mut self,
+        cx: &mut Cx<'_, NoService>,
+        (): &mut (),
+        data: &mut RecvBuf<'_>,
+    ) -> Outcome {
+        let Some(end) = data.iter().position(|byte| *byte == b'\n') else {
+            return Ok(());
+        };
+        let line = data.take(end + 1);
+        assert_ne!(
+            &line[..],
+            b"panic\n",
+            "the line that this handler cannot bear"
+        );
+        cx.send_frame(line);
+        // Half of what is left goes by hand, the other half stays unread: both must arrive, in this order.
+        let leftover = data.take(data.len() / 2);
+        cx.upgrade(self.0, &leftover);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! printed and replayed with `MEGAMUX_SIM_SEED=N`.
 
 mod handlers;
+mod proxy;
 mod services;
 
 use std::hash::{BuildHasher, RandomState};
@@ -13,10 +14,11 @@ use std::time::Duration;
 use megamux_engine::sim::{Faults, Script, Sim};
 use megamux_engine::{Builder, Config, Engine};
 
-pub use handlers::{Echo, Lines, Pusher, Relay, RelayBytes};
+pub use handlers::{Door, Echo, Lines, Pusher, Relay, RelayBytes};
+pub use proxy::Proxy;
 pub use services::{Heard, Repeat, Shout};
 
-/// Fresh seeds per test and run.
+/// Fresh seeds per test and run, unless `MEGAMUX_SIM_FRESH` says how many.
 const FRESH: u64 = 3;
 
 /// One virtual second.
@@ -30,8 +32,11 @@ pub fn for_seeds(fixed: u64, test: impl Fn(u64)) {
     if let Ok(seed) = std::env::var("MEGAMUX_SIM_SEED") {
         return test(seed.parse().expect("MEGAMUX_SIM_SEED is a number"));
     }
+    let fresh = std::env::var("MEGAMUX_SIM_FRESH").map_or(FRESH, |fresh| {
+        fresh.parse().expect("MEGAMUX_SIM_FRESH is a number")
+    });
     let base = RandomState::new().hash_one(0) >> 1;
-    for seed in (0..fixed).chain((0..FRESH).map(|fresh| base + fresh)) {
+    for seed in (0..fixed).chain((0..fresh).map(|fresh| base + fresh)) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(seed))) {
             eprintln!("failed with seed {seed}; replay with MEGAMUX_SIM_SEED={seed}");
             resume_unwind(panic);
@@ -66,6 +71,15 @@ pub fn simulate(seed: u64, faults: Faults, builder: Builder) -> Sim {
 
 /// Connects `count` peers over half a second, each of which sends up to `most` bytes and expects all of them back.
 pub fn echo_peers(sim: &mut Sim, count: usize, most: usize) {
+    any_echo_peers(sim, count, most, Script::expect_echo);
+}
+
+/// The same, of peers that expect no more than the beginning.
+pub fn echo_begun_peers(sim: &mut Sim, count: usize, most: usize) {
+    any_echo_peers(sim, count, most, Script::expect_echo_begun);
+}
+
+fn any_echo_peers(sim: &mut Sim, count: usize, most: usize, expect: fn(Script) -> Script) {
     let mut rng = sim.rng();
     for _ in 0..count {
         let mut script = Script::new();
@@ -79,7 +93,7 @@ pub fn echo_peers(sim: &mut Sim, count: usize, most: usize) {
         script = match rng.index(8) {
             0 => script.reset().expect_echo_begun(),
             1 => script.close().expect_echo_begun(),
-            _ => script.finish().expect_echo(),
+            _ => expect(script.finish()),
         };
         let after = Duration::from_millis(rng.between(0, 500));
         sim.connect_after(after, ADDR, script);

@@ -14,9 +14,9 @@ impl Heard {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The service was made anew and knows nobody.
-    pub fn forget(&self) {
-        self.with(|open| open.retain(|_, is_open| !*is_open));
+    /// The service that knew these is gone, and the next one will not hear of them.
+    pub fn forget(&self, conns: &[ConnId]) {
+        self.with(|open| open.extend(conns.iter().map(|conn| (*conn, false))));
     }
 
     /// Takes note of an input.
@@ -95,15 +95,16 @@ impl Service for Repeat {
 pub struct Shout {
     heard: Heard,
     times: usize,
+    conns: Vec<ConnId>,
 }
 
 impl Shout {
     /// One that tells `heard` what it hears.
     pub fn new(heard: &Heard, times: usize) -> Shout {
-        heard.forget();
         Shout {
             heard: heard.clone(),
             times,
+            conns: Vec::new(),
         }
     }
 }
@@ -116,10 +117,14 @@ impl Service for Shout {
     fn on_input(&mut self, cx: &mut ServiceCx<'_, Self>, conn: ConnId, input: Input<u8>) {
         self.heard.hear(conn, &input);
         match input {
-            Input::Frame(0xff) => panic!("the byte that this service cannot bear"),
+            Input::Open(_) => self.conns.push(conn),
+            Input::Frame(0xff) => {
+                self.heard.forget(&self.conns);
+                panic!("the byte that this service cannot bear");
+            }
             Input::Frame(0xfe) => cx.close(conn, CloseReason::Requested),
             Input::Frame(byte) => (0..self.times).for_each(|_| cx.send(conn, vec![byte])),
-            _ => {}
+            Input::Close(_) => self.conns.retain(|open| *open != conn),
         }
     }
 }

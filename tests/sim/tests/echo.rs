@@ -1,8 +1,10 @@
 //! Bytes come back whole, in order and once, whatever goes wrong around them.
 
 use megamux_engine::sim::Faults;
-use megamux_engine::{Listen, NO_SERVICE};
-use megamux_sim_tests::{ADDR, Echo, SECOND, builder, config, echo_peers, for_seeds, simulate};
+use megamux_engine::{Listen, NO_SERVICE, Placement, Time};
+use megamux_sim_tests::{
+    ADDR, Echo, Heard, Relay, Repeat, SECOND, builder, config, echo_peers, for_seeds, simulate,
+};
 
 fn echo(seed: u64, faults: Faults, shards: usize) {
     let mut builder = builder(config(shards));
@@ -32,4 +34,26 @@ fn rough_faults_leave_nothing_behind() {
     for_seeds(200, |seed| {
         echo(seed, Faults::rough(seed), 1 + (seed % 3) as usize)
     });
+}
+
+/// Everything that two runs of a seed could differ in: the time, and every figure of every shard.
+fn trace(seed: u64) -> (Time, String) {
+    let heard = Heard::default();
+    let mut builder = builder(config(2));
+    let tells = heard.clone();
+    let repeat = builder
+        .service("repeat", Placement::Thread, move || Repeat::new(&tells))
+        .unwrap();
+    builder
+        .listen(Listen::tcp(ADDR), &repeat, |_| Relay::default())
+        .unwrap();
+    let mut sim = simulate(seed, Faults::rough(seed), builder);
+    echo_peers(&mut sim, 12, 20_000);
+    sim.quiesce(200 * SECOND);
+    (sim.now(), format!("{:?}", sim.stats().shards))
+}
+
+#[test]
+fn a_seed_is_a_run() {
+    for_seeds(20, |seed| assert_eq!(trace(seed), trace(seed)));
 }
