@@ -58,7 +58,9 @@ impl<D: Driver> Shard<D> {
             if conn.has(flag::SENDING | flag::CONTROL) {
                 return;
             }
-            let lingers = conn.why.is_some_and(CloseReason::lingers) && !conn.has(flag::READ_CLOSED);
+            // Where reading was held back, unread bytes wait in the kernel, and closing over them sends RST.
+            let held = conn.has(flag::PAUSED | flag::CHOKED | flag::NO_PERMIT | flag::STARVED);
+            let lingers = (held || conn.why.is_some_and(CloseReason::lingers)) && !conn.has(flag::READ_CLOSED);
             match lingers {
                 true => self.linger(slot),
                 false => self.core.turn(slot, |conn| conn.state = State::Joining),

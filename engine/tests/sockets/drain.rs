@@ -163,6 +163,37 @@ fn what_is_left_at_the_deadline_is_reset() {
 }
 
 #[test]
+fn a_long_good_bye_arrives_though_the_peer_was_not_listened_to() {
+    const GOOD_BYE: [u8; 1 << 20] = [b'.'; 1 << 20];
+    let mut builder = builder(1);
+    builder
+        .listen(Listen::tcp("127.0.0.1:0"), &NO_SERVICE, |_| {
+            script(|cx, on| match on {
+                On::Data(data) => {
+                    cx.send_frame(data.take_all());
+                    cx.pause_read();
+                    Ok(())
+                }
+                On::Drain => {
+                    cx.send(&GOOD_BYE);
+                    Err(CloseReason::Drained)
+                }
+                on => on.echo(cx),
+            })
+        })
+        .unwrap();
+    let engine = builder.start().unwrap();
+    let mut client = Client::connect(addr(&engine));
+    client.send("ready?\n");
+    assert_eq!(client.line(), "ready?");
+    client.send([b'x'; 500_000]);
+    engine.drain(DEADLINE);
+    assert!(client.rest() == GOOD_BYE);
+    drop(client);
+    join(engine);
+}
+
+#[test]
 fn an_engine_without_connections_drains_at_once() {
     let mut builder = builder(2);
     let host = builder
