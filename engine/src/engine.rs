@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::builder::{Builder, EndpointSeat, Place, ShardParts, ThreadHost};
 use crate::config::Config;
@@ -203,8 +203,22 @@ impl Builder {
     }
 }
 
-/// Binds an endpoint's sockets, one per shard.
+/// Binds an endpoint's sockets, one per shard. While the address is taken it waits a moment for its owner to be no more.
 fn bind(seat: &EndpointSeat, shards: usize, handle: &Handle) -> Result<Vec<Socket>, StartError> {
+    let deadline = Instant::now() + limits::ADDRESS_RELEASE;
+    loop {
+        match bind_now(seat, shards, handle) {
+            Err(StartError::Bind { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline =>
+            {
+                thread::sleep(limits::ADDRESS_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn bind_now(seat: &EndpointSeat, shards: usize, handle: &Handle) -> Result<Vec<Socket>, StartError> {
     let (local, sockets) = match &seat.place {
         Place::Inside => return Ok((0..shards).map(|_| Socket::None).collect()),
         Place::Listen(addr, balance) => bind_listener(&seat.spec, addr, *balance, shards)?,
