@@ -1,0 +1,63 @@
+//! Ten thousand connections: held, counted in memory, gone at once and back at once.
+
+use megamux_system_tests::{Caps, Options, connect_all, echo, reset, scenarios, wait_until};
+
+const FEW: usize = 2_000;
+const MANY: usize = 10_000;
+/// User memory of the server per connection that waits.
+const MOST_BYTES: f64 = 300.0;
+/// The same if all were used within a second: each has a send queue until it has been quiet for so long.
+const MOST_BYTES_USED: f64 = 2048.0;
+
+scenarios! {
+    ten_thousand_connections_are_held_in_little_memory
+    ten_thousand_come_back_at_once
+}
+
+fn ten_thousand_connections_are_held_in_little_memory(caps: Caps) {
+    let Some(mut server) = Options::new(caps).start() else {
+        return;
+    };
+    let mut metrics = server.metrics();
+    let mut streams = Vec::new();
+    let mut memory_with = |count: usize| {
+        streams.extend(connect_all(server.echo(), count - streams.len()));
+        wait_until("all are there", || metrics.connections() == count as u64);
+        server.usage().memory()
+    };
+    let few = memory_with(FEW);
+    let many = memory_with(MANY);
+    let each = many.saturating_sub(few) as f64 / (MANY - FEW) as f64;
+
+    for stream in &mut streams {
+        echo(stream, &[7; 64]).expect("it is served after a rest");
+    }
+    let used = server.usage().memory();
+    let each_used = used.saturating_sub(few) as f64 / MANY as f64;
+    eprintln!("{each:.0} bytes per connection, {each_used:.0} when all were just used");
+    assert!(each <= MOST_BYTES, "{each:.0} bytes per connection");
+    assert!(
+        each_used <= MOST_BYTES_USED,
+        "{each_used:.0} bytes per connection"
+    );
+
+    streams.into_iter().for_each(reset);
+    drop(metrics);
+    server.is_well();
+}
+
+fn ten_thousand_come_back_at_once(caps: Caps) {
+    let Some(mut server) = Options::new(caps).start() else {
+        return;
+    };
+    for _ in 0..2 {
+        for mut stream in connect_all(server.echo(), MANY) {
+            echo(&mut stream, b"back").expect("it is served");
+            reset(stream);
+        }
+    }
+    let mut metrics = server.metrics();
+    assert!(metrics.sum("megamux_accepts_total") > 2 * MANY as u64);
+    drop(metrics);
+    server.is_well();
+}
