@@ -41,8 +41,8 @@ pub struct Pipeline {
 
 #[derive(Clone, Copy)]
 enum End {
-    /// The client has sent FIN.
-    Finished,
+    /// The client has sent FIN, or the server drains.
+    InOrder(CloseReason),
     /// The client made a mistake.
     Failed(protocol::Error),
 }
@@ -107,7 +107,14 @@ impl Handler for Requests {
         cx: &mut Cx<'_, Store>,
         conn: &mut Pipeline,
     ) -> Result<(), CloseReason> {
-        conn.end.get_or_insert(End::Finished);
+        conn.end
+            .get_or_insert(End::InOrder(CloseReason::PeerClosed));
+        conn.end_if_due(cx)
+    }
+
+    fn on_drain(&mut self, cx: &mut Cx<'_, Store>, conn: &mut Pipeline) -> Result<(), CloseReason> {
+        cx.pause_read();
+        conn.end.get_or_insert(End::InOrder(CloseReason::Drained));
         conn.end_if_due(cx)
     }
 }
@@ -115,13 +122,13 @@ impl Handler for Requests {
 impl Pipeline {
     /// Ends the connection once nothing is owed any more.
     fn end_if_due(&self, cx: &mut Cx<'_, Store>) -> Result<(), CloseReason> {
-        match self.end {
-            Some(End::Finished) if self.asked == 0 => Err(CloseReason::PeerClosed),
-            Some(End::Failed(error)) if self.asked == 0 => {
+        match self.end.filter(|_| self.asked == 0) {
+            None => Ok(()),
+            Some(End::InOrder(why)) => Err(why),
+            Some(End::Failed(error)) => {
                 cx.send(format!("ERROR {error}\n").as_bytes());
                 Err(CloseReason::ProtocolError)
             }
-            _ => Ok(()),
         }
     }
 }

@@ -245,3 +245,15 @@ fn a_mistake_is_told_after_the_replies_that_are_owed_and_ends_the_connection() {
     drop(client);
     end(engine);
 }
+
+#[test]
+fn a_drain_answers_what_was_taken_and_then_closes() {
+    let engine = start(2, Placement::Thread);
+    let mut client = Client::connect(&engine);
+    client.send(b"SET a 1\n1\n");
+    assert_eq!(client.reply(), b"OK\n");
+    engine.drain(DEADLINE);
+    assert_eq!(client.rest(), b"");
+    drop(client);
+    engine.join().expect("an orderly end");
+}
