@@ -164,7 +164,7 @@ fn what_is_left_at_the_deadline_is_reset() {
 
 #[test]
 fn a_long_good_bye_arrives_though_the_peer_was_not_listened_to() {
-    const GOOD_BYE: [u8; 1 << 20] = [b'.'; 1 << 20];
+    static GOOD_BYE: [u8; 1 << 20] = [b'.'; 1 << 20];
     let mut builder = builder(1);
     builder
         .listen(Listen::tcp("127.0.0.1:0"), &NO_SERVICE, |_| {
