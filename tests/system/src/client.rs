@@ -108,3 +108,8 @@ pub fn ends_within(stream: &TcpStream, most: Duration) -> bool {
     // An error is always told of, asked for or not.
     wait_for(stream, PollFlags::empty(), most).is_some()
 }
+
+/// Waits a while for the server to answer or to end the connection.
+pub fn await_reaction(stream: &TcpStream, most: Duration) {
+    wait_for(stream, PollFlags::IN, most);
+}

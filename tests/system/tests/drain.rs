@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use megamux_system_tests::{
-    Caps, DEADLINE, Ended, Load, Options, connect, echo, read_to_end, scenarios, wait_until,
+    Caps, DEADLINE, Ended, Load, Options, connect, read_to_end, scenarios, wait_until,
 };
 use rustix::process::Signal;
 
@@ -54,7 +54,10 @@ fn a_loaded_server_drains(caps: Caps) {
         return;
     };
     let load = Load::start(server.echo(), 500);
-    echo(&mut connect(server.echo()), b"it runs").expect("the server echoes");
+    let mut metrics = server.metrics();
+    wait_until("the load runs", || {
+        metrics.sum("megamux_received_bytes_total") > 1 << 20
+    });
 
     let began = Instant::now();
     server.signal(Signal::TERM);

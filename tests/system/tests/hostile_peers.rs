@@ -8,11 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use megamux_system_tests::{Caps, Load, Options, connect, connect_all, reset, scenarios};
+use megamux_system_tests::{
+    Caps, Load, Options, await_reaction, connect, connect_all, reset, scenarios,
+};
 
 const GOOD: usize = 1_980;
 const HOSTILE: usize = 20;
 const SPAN: Duration = Duration::from_secs(3);
+const REACTION: Duration = Duration::from_millis(2);
 const MOST_MEMORY: u64 = 64 << 20;
 
 scenarios! { hostile_peers_harm_nobody }
@@ -83,7 +86,10 @@ fn attack(targets: &Targets, is_over: impl Fn() -> bool) -> usize {
     let mut open = VecDeque::new();
     let mut attacks = 0;
     while !is_over() {
-        open.push_back(ATTACKS[attacks % ATTACKS.len()](targets, attacks));
+        let stream = ATTACKS[attacks % ATTACKS.len()](targets, attacks);
+        // It looks what comes of it, and leaves the good peers their share of the machine.
+        await_reaction(&stream, REACTION);
+        open.push_back(stream);
         attacks += 1;
         if open.len() > HOSTILE {
             let oldest = open.pop_front().expect("there are many");

@@ -5,7 +5,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use megamux_system_tests::{Caps, Directory, Load, Options, connect, echo, scenarios};
+use megamux_system_tests::{Caps, Directory, Load, Options, connect, echo, scenarios, wait_until};
 
 const CONNECTIONS: usize = 200;
 const RESTARTS: usize = 5;
@@ -33,9 +33,10 @@ fn is_killed_and_started_again(caps: Caps, shards: usize) {
         let addr = server.echo();
         let successor = server.successor();
         let load = Load::start(addr, CONNECTIONS);
-        // The load runs: the server has many connections and bytes in flight.
-        let mut early = connect(addr);
-        echo(&mut early, b"before").expect("the server echoes");
+        let mut metrics = server.metrics();
+        wait_until("the load runs", || {
+            metrics.sum("megamux_received_bytes_total") > 1 << 20
+        });
 
         server.kill();
         server = successor.start().expect("its port is free at once");
