@@ -51,40 +51,42 @@ pub(crate) enum Receive {
 /// Facts about a connection, one bit each.
 pub(crate) mod flag {
     /// It is in the shard's list of connections to settle.
-    pub(crate) const DIRTY: u16 = 1 << 0;
+    pub(crate) const DIRTY: u32 = 1 << 0;
     /// A send chain is in flight.
-    pub(crate) const SENDING: u16 = 1 << 1;
+    pub(crate) const SENDING: u32 = 1 << 1;
     /// The handler paused reading.
-    pub(crate) const PAUSED: u16 = 1 << 2;
+    pub(crate) const PAUSED: u32 = 1 << 2;
     /// The send queue is above its high watermark and reading is paused, until it is below the low one.
-    pub(crate) const CHOKED: u16 = 1 << 3;
+    pub(crate) const CHOKED: u32 = 1 << 3;
     /// The handler found no permit: reading pauses until the lane has room.
-    pub(crate) const NO_PERMIT: u16 = 1 << 4;
+    pub(crate) const NO_PERMIT: u32 = 1 << 4;
     /// The peer sent FIN.
-    pub(crate) const READ_CLOSED: u16 = 1 << 5;
+    pub(crate) const READ_CLOSED: u32 = 1 << 5;
     /// The handler has been told so.
-    pub(crate) const READ_CLOSED_TOLD: u16 = 1 << 6;
+    pub(crate) const READ_CLOSED_TOLD: u32 = 1 << 6;
     /// Half-close asked for.
-    pub(crate) const SHUT_WANTED: u16 = 1 << 7;
+    pub(crate) const SHUT_WANTED: u32 = 1 << 7;
     /// Half-close submitted.
-    pub(crate) const SHUT_SENT: u16 = 1 << 8;
+    pub(crate) const SHUT_SENT: u32 = 1 << 8;
     /// A shutdown, peer fetch or close is in flight.
-    pub(crate) const CONTROL: u16 = 1 << 9;
+    pub(crate) const CONTROL: u32 = 1 << 9;
     /// A cancel of the receive is in flight.
-    pub(crate) const CANCELLING: u16 = 1 << 10;
+    pub(crate) const CANCELLING: u32 = 1 << 10;
     /// A cancel of the send is in flight.
-    pub(crate) const CANCELLING_SEND: u16 = 1 << 11;
+    pub(crate) const CANCELLING_SEND: u32 = 1 << 11;
     /// It has unread bytes that the handler should see again.
-    pub(crate) const RESUME: u16 = 1 << 12;
+    pub(crate) const RESUME: u32 = 1 << 12;
     /// The send queue was above its high watermark, and is not yet below the low one.
-    pub(crate) const ABOVE_HIGH: u16 = 1 << 13;
+    pub(crate) const ABOVE_HIGH: u32 = 1 << 13;
     /// It is in the list of armed connections that are looked at for parking.
-    pub(crate) const LISTED: u16 = 1 << 14;
+    pub(crate) const LISTED: u32 = 1 << 14;
     /// It waits for a provided buffer.
-    pub(crate) const STARVED: u16 = 1 << 15;
+    pub(crate) const STARVED: u32 = 1 << 15;
+    /// Its last message came within the quiet spell of the one before: it is worth an armed receive.
+    pub(crate) const BUSY: u32 = 1 << 16;
 
     /// Any of these keeps the receive from being armed.
-    pub(crate) const NO_READ: u16 = PAUSED | CHOKED | NO_PERMIT | READ_CLOSED;
+    pub(crate) const NO_READ: u32 = PAUSED | CHOKED | NO_PERMIT | READ_CLOSED;
 }
 
 /// One slot of the table.
@@ -108,7 +110,7 @@ pub(crate) struct Conn {
     pub(crate) admit: Option<Admit>,
     peer: Peer,
     pub(crate) endpoint: EndpointId,
-    pub(crate) flags: u16,
+    pub(crate) flags: u32,
     pub(crate) state: State,
     pub(crate) receive: Receive,
     pub(crate) why: Option<CloseReason>,
@@ -139,11 +141,12 @@ pub(crate) struct FilterState {
 
 impl Extra {
     fn is_empty(&self) -> bool {
-        self.remainder.is_empty()
-            && self.filter.is_none()
-            && self.timers.iter().all(Option::is_none)
-            && self.origin.is_none()
-            && self.upgrade.is_none()
+        self.lets_through() && self.timers.iter().all(Option::is_none) && self.origin.is_none()
+    }
+
+    /// Nothing stands between the connection's next bytes and its handler.
+    pub(crate) fn lets_through(&self) -> bool {
+        self.remainder.is_empty() && self.filter.is_none() && self.upgrade.is_none()
     }
 }
 
@@ -185,15 +188,15 @@ impl Conn {
         *self = Conn { generation, flags: listed, state, endpoint, ..Conn::vacant() };
     }
 
-    pub(crate) fn has(&self, flags: u16) -> bool {
+    pub(crate) fn has(&self, flags: u32) -> bool {
         self.flags & flags != 0
     }
 
-    pub(crate) fn set(&mut self, flags: u16) {
+    pub(crate) fn set(&mut self, flags: u32) {
         self.flags |= flags;
     }
 
-    pub(crate) fn clear(&mut self, flags: u16) {
+    pub(crate) fn clear(&mut self, flags: u32) {
         self.flags &= !flags;
     }
 
@@ -238,6 +241,17 @@ impl Conn {
 
     pub(crate) fn unread_bytes(&self) -> usize {
         self.extra.as_ref().map_or(0, |extra| extra.remainder.len())
+    }
+
+    /// Bytes that the budget counts: queued, unread, and in front of its filter.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let filter = self.extra.as_ref().and_then(|extra| extra.filter.as_ref());
+        self.queued_bytes() + self.unread_bytes() + filter.map_or(0, |state| state.wire.len())
+    }
+
+    /// Whether what it holds is about to be given back unsent.
+    pub(crate) fn is_dying(&self) -> bool {
+        self.state > State::Flushing || self.why.is_some_and(|why| !why.flushes())
     }
 
     /// Gives the memory of `extra` back when nothing is in it.

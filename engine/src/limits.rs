@@ -12,6 +12,8 @@ pub(crate) const COMPLETIONS: u32 = 4096;
 pub(crate) const BUSY_BATCH: usize = 16;
 /// How long it waits for that. A wake from another thread may be late by as much.
 pub(crate) const LINGER_WAIT: Duration = Duration::from_micros(20);
+/// Receive buffers that the kernel gets at first: it doubles when a tick uses up half of them.
+pub(crate) const FIRST_LENT: u16 = 4;
 /// Receive credit of one arming: what one connection may deliver before the shard has looked at it.
 pub(crate) const RECEIVE_CREDIT: u32 = 128 * 1024;
 /// Multishot receives armed per ring. Cancelling one costs the kernel a search over its armed requests.
@@ -24,6 +26,10 @@ pub(crate) const PARK_EVERY: Duration = Duration::from_millis(50);
 pub(crate) const PARK_SCAN: usize = 512;
 /// Connections per tick whose queued frames are copied out of the receive pool when it runs short.
 pub(crate) const RELIEVED_PER_TICK: usize = 64;
+/// Connections looked at for that per tick.
+pub(crate) const RELIEF_SCAN: usize = 4096;
+/// How often a shard looks for returned buffers while somebody waits for one.
+pub(crate) const STARVED_LOOK: Duration = Duration::from_millis(1);
 /// Attempts to accept again after the descriptor table was full, per tick and listener.
 pub(crate) const ACCEPT_RETRIES: u32 = 16;
 /// How long accepting pauses when descriptors stay out.

@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 
 use crate::buffer::{Received, RecvBuf, Unread};
 use crate::close_reason::CloseReason;
-use crate::conn::{Receive, State, flag};
+use crate::conn::{FilterState, Receive, State, flag};
 use crate::driver::{Completion, Driver, Payload};
+use crate::endpoint::caught;
 use crate::handler::FilterStatus;
 use crate::id::EndpointId;
 use crate::limits;
@@ -30,12 +31,17 @@ pub(crate) struct Armed {
     /// When to search next.
     next_look: Time,
     starved: VecDeque<u32>,
+    /// Where the search for queued frames to copy out of the pool goes on.
+    relief_hand: usize,
 }
 
 impl Armed {
     /// When somebody has to be looked at again.
-    pub(crate) fn next_look(&self) -> Option<Time> {
-        (!self.slots.is_empty()).then_some(self.next_look)
+    pub(crate) fn next_look(&self, ended: Time) -> Option<Time> {
+        // Threads that give buffers back wake nobody.
+        let starved = (!self.starved.is_empty()).then(|| ended + limits::STARVED_LOOK);
+        let quiet = (!self.slots.is_empty()).then_some(self.next_look);
+        starved.into_iter().chain(quiet).min()
     }
 }
 
@@ -60,7 +66,7 @@ impl<D: Driver> Shard<D> {
             return;
         }
         let last_in_ms = conn.last_in_ms;
-        let busy = self.core.since_ms(last_in_ms) < limits::PARK_AFTER;
+        let busy = conn.has(flag::BUSY) && self.core.since_ms(last_in_ms) < limits::PARK_AFTER;
         let (how, kind) = match busy && self.armed.slots.len() < limits::ARMED_RECEIVES {
             true => (Receive::Armed, Kind::Recv),
             false => (Receive::Parked, Kind::Poll),
@@ -78,10 +84,18 @@ impl<D: Driver> Shard<D> {
             }
             _ => {
                 self.driver.poll_readable(slot, token);
-                if self.core.conns[slot as usize].send.as_ref().is_some_and(|queue| queue.is_empty()) {
-                    self.drop_queue(slot);
-                }
+                self.shed(slot);
             }
+        }
+    }
+
+    /// A parked connection keeps nothing that it does not need.
+    fn shed(&mut self, slot: u32) {
+        let conn = self.core.conn(slot);
+        if conn.send.as_ref().is_none_or(|queue| queue.is_empty()) {
+            conn.trim();
+            self.drop_queue(slot);
+            self.cancel_stall_timer(slot);
         }
     }
 
@@ -201,10 +215,15 @@ impl<D: Driver> Shard<D> {
         let now_ms = self.core.now_ms;
         let conn = self.core.conn(slot);
         conn.bytes_in += u64::from(range.len);
+        if now_ms.wrapping_sub(conn.last_in_ms) < limits::PARK_AFTER.as_millis() as u32 {
+            conn.set(flag::BUSY);
+        } else {
+            conn.clear(flag::BUSY);
+        }
         conn.last_in_ms = now_ms;
         let direct = conn.state == State::Open
             && conn.why.is_none()
-            && conn.extra.is_none()
+            && conn.extra.as_ref().is_none_or(|extra| extra.lets_through())
             && !conn.has(flag::PAUSED | flag::CHOKED | flag::NO_PERMIT | flag::RESUME);
         self.core.stats.bytes_in.add(u64::from(range.len));
         if direct {
@@ -266,11 +285,19 @@ impl<D: Driver> Shard<D> {
         let Some(state) = &mut extra.filter else { return };
         let (mut plain, mut reply) = (Vec::new(), Vec::new());
         let before = state.wire.len();
-        let taken = state.filter.receive(now, &state.wire, &mut plain, &mut reply);
+        let FilterState { filter, wire } = &mut **state;
+        let taken = caught(|| {
+            let taken = filter.receive(now, wire, &mut plain, &mut reply)?;
+            Ok((taken, filter.status()))
+        });
+        let taken = taken.unwrap_or_else(|()| {
+            self.core.stats.panics.add(1);
+            Err(CloseReason::HandlerPanic)
+        });
         let (status, failed) = match taken {
-            Ok(taken) => {
-                state.wire.drain(..taken.min(before));
-                (state.filter.status(), None)
+            Ok((taken, status)) => {
+                wire.drain(..taken.min(before));
+                (status, None)
             }
             Err(why) => (FilterStatus::Open, Some(why)),
         };
@@ -369,9 +396,16 @@ impl<D: Driver> Shard<D> {
         if self.armed.starved.is_empty() || self.pool.free_buffers() > 0 {
             return;
         }
-        let queues = self.core.conns.iter_mut().filter_map(|conn| conn.send.as_mut());
-        let copied = queues.map(|queue| queue.detach_frames()).filter(|&frames| frames > 0);
-        let _ = copied.take(limits::RELIEVED_PER_TICK).count();
+        let mut relieved = 0;
+        for _ in 0..limits::RELIEF_SCAN.min(self.core.conns.len()) {
+            self.armed.relief_hand = (self.armed.relief_hand + 1) % self.core.conns.len();
+            if let Some(queue) = &mut self.core.conns[self.armed.relief_hand].send {
+                relieved += usize::from(queue.detach_frames() > 0);
+            }
+            if relieved == limits::RELIEVED_PER_TICK {
+                return;
+            }
+        }
     }
 
     /// Buffers came back: lets starved connections try again, as many as there are buffers.

@@ -3,6 +3,9 @@
 //! Invariant: bytes leave in the order they were queued; a queue's memory belongs to the kernel
 //! while its chain is in flight, and is released by the completion alone.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use crate::close_reason::CloseReason;
 use crate::conn::{Receive, State, flag};
 use crate::driver::Driver;
@@ -51,9 +54,10 @@ impl<D: Driver> Shard<D> {
         self.core.budget.sub(taken);
         self.core.stats.bytes_out.add(taken as u64);
         let left = queue.queued_bytes();
-        // A busy connection will want its queue again.
+        // A busy connection will want its queue and its timer again.
         if left == 0 && conn.receive != Receive::Armed {
             self.drop_queue(slot);
+            self.cancel_stall_timer(slot);
         }
         self.after_send(slot, result, left);
     }
@@ -113,30 +117,46 @@ impl<D: Driver> Shard<D> {
         self.driver.cancel(target, token);
     }
 
-    /// Over budget: the connections that hold the most go first, until the debt is paid. The queue of a victim whose
-    /// chain is in flight is freed when that ends, so the same debt is not charged twice.
+    /// Over budget: the connections that hold the most go first, until the debt is paid.
     pub(crate) fn pay_budget(&mut self) {
-        let mut debt = self.core.budget.settle();
+        let debt = self.core.budget.settle();
         self.core.stats.send_queue_bytes.set(self.core.budget.held() as u64);
-        if debt == 0 {
-            return;
-        }
-        let dying: usize = self.held_by(|closing| closing).map(|(_, held)| held).sum();
-        debt = debt.saturating_sub(dying);
-        for _ in 0..limits::VICTIMS_PER_TICK {
-            let largest = self.held_by(|closing| !closing).max_by_key(|(_, held)| *held);
-            let Some((slot, held)) = largest.filter(|(_, held)| debt > 0 && *held > 0) else { return };
-            debt = debt.saturating_sub(held);
-            self.core.close(slot, CloseReason::BudgetVictim);
+        if debt > 0 {
+            self.pay(debt);
         }
     }
 
-    /// What each connection holds in its queue and unread, for those that are (not) about to give it back.
-    fn held_by(&self, wanted: impl Fn(bool) -> bool) -> impl Iterator<Item = (u32, usize)> {
-        (0..).zip(&self.core.conns).filter_map(move |(slot, conn)| {
-            let closing = conn.state > State::Flushing || conn.why.is_some_and(|why| !why.flushes());
-            let held = conn.queued_bytes() + conn.unread_bytes();
-            (wanted(closing) && conn.state != State::Vacant).then_some((slot, held))
-        })
+    #[cold]
+    fn pay(&mut self, mut debt: usize) {
+        let mut largest = BinaryHeap::with_capacity(limits::VICTIMS_PER_TICK + 1);
+        for (slot, conn) in (0u32..).zip(&self.core.conns) {
+            let held = conn.held_bytes();
+            if held > 0 && conn.is_dying() {
+                // Freed when its chain in flight ends: the same debt is not charged twice.
+                debt = debt.saturating_sub(held);
+            } else if held > 0 {
+                largest.push(Reverse((held, slot)));
+                if largest.len() > limits::VICTIMS_PER_TICK {
+                    largest.pop();
+                }
+            }
+        }
+        for Reverse((held, slot)) in largest.into_sorted_vec() {
+            if debt == 0 {
+                return;
+            }
+            debt = debt.saturating_sub(held);
+            self.sacrifice(slot);
+        }
+    }
+
+    /// Closes a connection without sending what it holds, even if that was promised to one that said good-bye.
+    fn sacrifice(&mut self, slot: u32) {
+        let conn = self.core.conn(slot);
+        conn.why = Some(CloseReason::BudgetVictim);
+        match conn.state {
+            State::Flushing => self.abandon(slot),
+            _ => self.core.mark(slot),
+        }
     }
 }

@@ -32,6 +32,7 @@ use crate::receive::Armed;
 use crate::stats::ConnState;
 use crate::time::Time;
 use crate::timer::Wheel;
+use crate::timer_word::TimerWord;
 use crate::token::Kind;
 
 /// One shard on one driver. The driver is declared, and so dropped, before the pool its kernel writes into.
@@ -56,6 +57,8 @@ pub(crate) struct Shard<D: Driver> {
     pub(crate) batch: Vec<Completion>,
     /// Answers that were rung for: numbers of ports.
     pub(crate) rung: Vec<usize>,
+    /// The timer that is being fired.
+    pub(crate) due: Vec<TimerWord>,
     /// Something is left to do at once: the next tick must not sleep.
     pub(crate) more: bool,
     /// Completions of the last tick.
@@ -94,6 +97,7 @@ impl<D: Driver> Shard<D> {
         let ShardSeat { inbox, bell, mail, wake, stats } = seat;
         wake.set(driver.waker());
         let mut pool = Pool::new(pool)?;
+        pool.lend_at_most(limits::FIRST_LENT);
         driver.provide_buffers(&mut pool);
         let finished = Finished::new(handle.clone());
         let core = Core {
@@ -133,6 +137,7 @@ impl<D: Driver> Shard<D> {
             armed: Armed::default(),
             batch: Vec::with_capacity(limits::BATCH),
             rung: Vec::new(),
+            due: Vec::with_capacity(1),
             more: true,
             reaped: 0,
             ended: Time::ZERO,
@@ -191,7 +196,7 @@ impl<D: Driver> Shard<D> {
 
     fn longest_sleep(&self) -> Duration {
         let hosts = self.hosts.iter().filter_map(|(_, host)| host.next_deadline());
-        let own = [self.core.timers.next_deadline(), self.armed.next_look()];
+        let own = [self.core.timers.next_deadline(), self.armed.next_look(self.ended)];
         let next = own.into_iter().flatten().chain(hosts).min().unwrap_or(Time::NEVER);
         next.since(self.ended).min(limits::LONGEST_SLEEP)
     }
@@ -357,6 +362,7 @@ impl<D: Driver> Shard<D> {
         self.relieve_pool();
         self.pool.clear_current();
         self.pool.collect_returns();
+        self.pool.lend_more_if_short();
         self.feed_starved();
         self.driver.provide_buffers(&mut self.pool);
         // Settling (an upgrade, say) may have left work that belongs before the flush.

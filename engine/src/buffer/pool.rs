@@ -20,7 +20,7 @@ use super::shared::{Owner, PoolShared, Return};
 use crate::handoff::lane::{Consumer, lane};
 
 /// Entries a return lane holds: four full batches of a thread whose every frame lies in another buffer.
-const RETURN_LANE_ENTRIES: usize = 256;
+const RETURN_LANE_ENTRIES: usize = 1024;
 
 /// How large a pool is.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +70,8 @@ pub struct Pool {
     shared: NonNull<PoolShared>,
     lanes: Vec<Consumer<Return>>,
     closing: Arc<AtomicBool>,
+    /// Buffers that may be with the kernel at once.
+    most_lent: u16,
     /// The owner's counts are not atomic: neither the pool nor a reference to it may change threads.
     not_send: PhantomData<*const PoolShared>,
 }
@@ -90,6 +92,7 @@ impl Pool {
             shared,
             lanes: Vec::new(),
             closing: Arc::default(),
+            most_lent: config.buffers,
             not_send: PhantomData,
         })
     }
@@ -121,9 +124,32 @@ impl Pool {
         u64::from(self.owner().held_buffers()) * u64::from(self.buffer_size())
     }
 
-    /// Takes a free buffer to hand to the kernel.
+    /// Buffers that are with the kernel.
+    #[inline]
+    pub fn lent(&self) -> u16 {
+        self.buffers() - self.free_buffers() - self.owner().held_buffers()
+    }
+
+    /// Lets at most this many buffers be with the kernel at once. It goes around all that it has, so the
+    /// fewer they are the less memory is touched.
+    pub fn lend_at_most(&mut self, buffers: u16) {
+        self.most_lent = buffers.clamp(1, self.buffers());
+    }
+
+    /// Lets twice as many be with the kernel if it has used up half of them: the load has grown.
+    #[inline]
+    pub fn lend_more_if_short(&mut self) {
+        if self.lent() <= self.most_lent / 2 {
+            self.lend_at_most(self.most_lent.saturating_mul(2));
+        }
+    }
+
+    /// Takes a free buffer to hand to the kernel, unless that has enough.
     #[inline]
     pub fn take_free(&mut self) -> Option<Provided> {
+        if self.lent() >= self.most_lent {
+            return None;
+        }
         let bid = self.owner().take_free()?;
         Some(Provided {
             bid,
