@@ -1,8 +1,6 @@
 //! Instructions per echoed message, for callgrind: the same shard as the `shard` bench, a given number of ticks.
 //!
-//! ```text
-//! valgrind --tool=callgrind target/release/examples/echo_ticks 100    # and 200: the difference is 100 x 500 messages
-//! ```
+//! `cargo xtask bench instructions` runs it for two numbers of ticks and prints the difference per message.
 
 use megamux_engine::bench_internals::NullShard;
 use megamux_engine::{CloseReason, ConnInfo, Cx, Handler, NO_SERVICE, NoService, RecvBuf};
@@ -29,7 +27,9 @@ impl Handler for Echo {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let ticks: u64 = std::env::args().nth(1).map_or(Ok(100), |ticks| ticks.parse())?;
+    let ticks: u64 = std::env::args()
+        .nth(1)
+        .map_or(Ok(100), |ticks| ticks.parse())?;
     let builder = NullShard::builder()?;
     let mut shard = NullShard::new(builder, &NO_SERVICE, || Echo, 500, &[7; 64])?;
     for _ in 0..ticks {

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
 
 use crate::metadata;
@@ -27,6 +27,8 @@ pub enum Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// The engine's own instructions per echoed message, over a driver without a kernel; needs valgrind
+    Instructions,
     /// Side by side with other engines; further arguments (--quick, or `show FILE`) go to the comparison
     Compare {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -39,6 +41,7 @@ pub fn run(what: &Bench) -> Result<()> {
         Bench::Micro { args } => {
             shell::run(cargo(&["bench", "-p", "megamux-micro", "--"]).args(args))
         }
+        Bench::Instructions => instructions(),
         Bench::Compare { args } if measures(args) => {
             let echo = ["-p", "megamux-engine", "--example", "echo"];
             shell::run(cargo(&["build", "--quiet", "--release"]).args(echo))?;
@@ -47,6 +50,35 @@ pub fn run(what: &Bench) -> Result<()> {
         }
         Bench::Compare { args } => compare(args),
     }
+}
+
+/// Runs the same shard for two numbers of ticks: what start and end cost falls out of the difference.
+fn instructions() -> Result<()> {
+    let example = ["-p", "megamux-micro", "--example", "echo_ticks"];
+    shell::run(cargo(&["build", "--quiet", "--release"]).args(example))?;
+    let binary = metadata::target_directory()?.join("release/examples/echo_ticks");
+    let (short, long) = (count(&binary, 100)?, count(&binary, 200)?);
+    let per_message = (long - short) as f64 / (100.0 * ECHO_CONNS);
+    println!("{per_message:.0} instructions per echoed 64 B message, engine and null driver together");
+    Ok(())
+}
+
+/// Connections of `echo_ticks`: each sends one message a tick.
+const ECHO_CONNS: f64 = 500.0;
+
+fn count(binary: &Path, ticks: u32) -> Result<u64> {
+    let mut valgrind = shell::program("valgrind");
+    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(binary).arg(ticks.to_string());
+    let output = valgrind.output().context("cannot start valgrind: `cargo xtask setup` installs it")?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    refs(&text).with_context(|| format!("valgrind counted nothing:\n{text}"))
+}
+
+/// What callgrind says in its last lines: `==1== I   refs:      57,007,619`.
+fn refs(text: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.contains("refs:"))?;
+    let digits: String = line.rsplit(':').next()?.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().ok()
 }
 
 fn compare(args: &[String]) -> Result<()> {
@@ -80,6 +112,12 @@ mod tests {
 
     fn words(text: &str) -> Vec<String> {
         text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn callgrinds_count_is_found() {
+        assert_eq!(refs("==1== Collected : 9\n==1== I   refs:      57,007,619\n"), Some(57_007_619));
+        assert_eq!(refs("==1== nothing"), None);
     }
 
     #[test]

@@ -33,6 +33,11 @@ const NEEDS: &[Need] = &[
         program: "nft",
         package: "nftables",
     },
+    // Instruction counts.
+    Need {
+        program: "valgrind",
+        package: "valgrind",
+    },
     // libFuzzer is C++.
     Need {
         program: "c++",
