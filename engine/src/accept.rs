@@ -10,6 +10,7 @@ use crate::close_reason::CloseReason;
 use crate::config::EndpointOptions;
 use crate::conn::{FilterState, State, flag};
 use crate::driver::{Completion, Driver, Payload};
+use crate::endpoint::caught;
 use crate::id::{EndpointId, Origin};
 use crate::limits;
 use crate::net::Addr;
@@ -173,7 +174,11 @@ impl<D: Driver> Shard<D> {
         match filter {
             None => self.open(slot),
             Some(make) => {
-                let state = FilterState { filter: make(), wire: Vec::new() };
+                let Ok(filter) = caught(|| make()) else {
+                    self.core.stats.panics.add(1);
+                    return self.core.close(slot, CloseReason::HandlerPanic);
+                };
+                let state = FilterState { filter, wire: Vec::new() };
                 self.core.conn(slot).extra().filter = Some(Box::new(state));
                 self.arm_idle_timer(slot, *handshake_timeout);
                 self.core.mark(slot);
@@ -191,10 +196,16 @@ impl<D: Driver> Shard<D> {
     /// The filter is through: counts the connection for its real source and opens it.
     pub(crate) fn filter_opened(&mut self, slot: u32) {
         let conn = self.core.conn(slot);
-        let learned = conn.extra.as_ref().and_then(|extra| extra.filter.as_ref()?.filter.peer());
-        if learned.is_some() {
-            conn.set_peer(learned);
+        let filter = conn.extra.as_ref().and_then(|extra| extra.filter.as_ref());
+        match caught(|| filter.and_then(|state| state.filter.peer())) {
+            Ok(None) => {}
+            Ok(learned) => conn.set_peer(learned),
+            Err(()) => {
+                self.core.stats.panics.add(1);
+                return self.core.close(slot, CloseReason::HandlerPanic);
+            }
         }
+        let conn = self.core.conn(slot);
         let admit = conn.admit.take();
         let peer = self.source(slot);
         if let Some(mut admit) = admit {

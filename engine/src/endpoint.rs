@@ -98,7 +98,7 @@ impl<H: Handler> Typed<H> {
 
 /// Runs a callback; a panic has been reported by the process's panic hook already.
 #[inline]
-fn caught<T>(act: impl FnOnce() -> T) -> Result<T, ()> {
+pub(crate) fn caught<T>(act: impl FnOnce() -> T) -> Result<T, ()> {
     catch_unwind(AssertUnwindSafe(act)).map_err(|_| ())
 }
 

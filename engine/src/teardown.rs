@@ -7,6 +7,7 @@
 use crate::close_reason::CloseReason;
 use crate::conn::{Receive, State, flag};
 use crate::driver::Driver;
+use crate::endpoint::caught;
 use crate::id::EndpointId;
 use crate::limits;
 #[cfg(feature = "planted")]
@@ -151,7 +152,9 @@ impl<D: Driver> Shard<D> {
             self.core.budget.sub(state.wire.len());
             if in_order {
                 let mut last = Vec::new();
-                state.filter.finish(&mut last);
+                if caught(|| state.filter.finish(&mut last)).is_err() {
+                    self.core.stats.panics.add(1);
+                }
                 self.core.push_wire(slot, &last);
             }
         }
