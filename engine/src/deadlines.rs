@@ -17,12 +17,18 @@ use crate::timer_word::{TimerKind, TimerWord};
 impl<D: Driver> Shard<D> {
     /// Fires what is due, at most [`limits::TIMERS_PER_TICK`].
     pub(crate) fn fire_timers(&mut self) {
-        let mut due = Vec::new();
-        self.more |= self.core.timers.expire(self.core.now, limits::TIMERS_PER_TICK, &mut due);
-        self.core.stats.timers_fired.add(due.len() as u64);
-        for word in due {
-            self.fire(word);
+        for _ in 0..limits::TIMERS_PER_TICK {
+            // One by one: a callback may move or take back a timer that is due as well.
+            let more = self.core.timers.expire(self.core.now, 1, &mut self.due);
+            if let Some(word) = self.due.pop() {
+                self.core.stats.timers_fired.add(1);
+                self.fire(word);
+            }
+            if !more {
+                return;
+            }
         }
+        self.more = true;
     }
 
     fn fire(&mut self, word: TimerWord) {
@@ -33,7 +39,6 @@ impl<D: Driver> Shard<D> {
             TimerKind::Accept => return self.retry_accept(slot),
             _ => {}
         }
-        // A timer that was cancelled after it became due, in this very tick.
         let Some(conn) = self.core.conns.get(slot as usize) else { return };
         if conn.generation != word.generation() || conn.state == State::Vacant {
             return;
@@ -89,7 +94,11 @@ impl<D: Driver> Shard<D> {
         let extra = self.core.conn(slot).extra.as_mut();
         let timer = extra.and_then(|extra| extra.timers.get_mut(usize::from(place)));
         let Some((key, _)) = timer.and_then(Option::take) else { return };
-        self.core.conn(slot).trim();
+        let conn = self.core.conn(slot);
+        conn.trim();
+        if conn.why.is_some() {
+            return;
+        }
         self.call(slot, |endpoint, core| endpoint.timer(core, slot, key));
     }
 
