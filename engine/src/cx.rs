@@ -70,7 +70,7 @@ impl<S: Service> EndpointCx<'_, S> {
 
     /// Stops reading from another connection of this shard; `false` if there is no such connection.
     pub fn pause_read_of(&mut self, conn: ConnId) -> bool {
-        self.on(conn, |core, slot| core.conn(slot).set(flag::PAUSED))
+        self.on(conn, pause_read)
     }
 
     /// Reads from it again; `false` if there is no such connection.
@@ -154,8 +154,9 @@ impl<S: Service> Cx<'_, S> {
     pub fn try_reserve(&mut self) -> Option<Permit<'_, S::In>> {
         let EndpointCx { core, port, .. } = &mut self.base;
         let id = core.id(self.slot);
-        let permit = port.as_mut()?.try_reserve(id);
-        if permit.is_none() {
+        let waits = core.conn(self.slot).has(flag::NO_PERMIT);
+        let permit = port.as_mut()?.try_reserve(id, waits);
+        if permit.is_none() && !waits {
             core.conn(self.slot).set(flag::NO_PERMIT);
         }
         permit
@@ -163,7 +164,7 @@ impl<S: Service> Cx<'_, S> {
 
     /// Stops reading. What arrives before that takes hold is kept and comes after [`Cx::resume_read`].
     pub fn pause_read(&mut self) {
-        self.base.core.conn(self.slot).set(flag::PAUSED);
+        pause_read(self.base.core, self.slot);
     }
 
     /// Reads again; unread bytes come to `on_data` first.
@@ -201,6 +202,12 @@ impl<S: Service> Cx<'_, S> {
 }
 
 fn resume_read(core: &mut Core, slot: u32) {
+/// Marked, because a receive that has no credit to end it has to be cancelled.
+fn pause_read(core: &mut Core, slot: u32) {
+    core.conn(slot).set(flag::PAUSED);
+    core.mark(slot);
+}
+
     core.conn(slot).clear(flag::PAUSED);
     core.resume(slot);
 }

@@ -129,9 +129,9 @@ impl<S: Service> Port<S> {
         self.lifecycle.extend(refused);
     }
 
-    /// Room for one frame. `None` notes that the connection waits for some.
+    /// Room for one frame. `None` notes that the connection waits for some, unless it `waits` already.
     #[inline]
-    pub(crate) fn try_reserve(&mut self, conn: ConnId) -> Option<Permit<'_, S::In>> {
+    pub(crate) fn try_reserve(&mut self, conn: ConnId, waits: bool) -> Option<Permit<'_, S::In>> {
         // A frame must not overtake its connection's open.
         if self.lifecycle.is_empty()
             && let Some((to, _)) = &mut self.lanes
@@ -140,7 +140,9 @@ impl<S: Service> Port<S> {
             return Some(Permit { conn, permit, frames: &mut self.frames });
         }
         self.permits_refused += 1;
-        self.waiting.push_back(conn);
+        if !waits {
+            self.waiting.push_back(conn);
+        }
         None
     }
 
