@@ -163,7 +163,7 @@ impl Core {
 
     fn may_send(&self, slot: u32) -> bool {
         let conn = &self.conns[slot as usize];
-        conn.state <= State::Open && !conn.has(flag::SHUT_WANTED)
+        conn.state <= State::Open && !conn.has(flag::SHUT_WANTED) && conn.why.is_none_or(CloseReason::flushes)
     }
 
     fn has_filter(&self, slot: u32) -> bool {
