@@ -4,6 +4,7 @@
 //! services say good-bye; then connections do; then, at the deadline, what is left is reset.
 
 use std::any::Any;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,7 +132,9 @@ impl<D: Driver> Shard<D> {
                     }
                 }
                 Control::Dial(request) => {
-                    let _ = self.core.dial(request);
+                    if let Err(request) = self.core.dial(request) {
+                        self.dial_failed(request, io::Error::from_raw_os_error(libc::EAGAIN));
+                    }
                 }
                 Control::Connections { most, reply } => reply(self.list(most)),
                 Control::Drain(deadline) => self.start_drain(deadline),
@@ -168,7 +171,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn add_socket(&mut self, endpoint: EndpointId, socket: Socket) -> std::io::Result<()> {
+    fn add_socket(&mut self, endpoint: EndpointId, socket: Socket) -> io::Result<()> {
         match socket {
             Socket::None => {}
             Socket::Listener(listener, addr) => {

@@ -244,13 +244,13 @@ impl Core {
         self.timers.cancel(id)
     }
 
-    /// Queues a dial; `false` when [`limits::DIALS`] are waiting.
-    pub(crate) fn dial(&mut self, request: DialRequest) -> bool {
+    /// Queues a dial; it comes back when [`limits::DIALS`] are waiting.
+    pub(crate) fn dial(&mut self, request: DialRequest) -> Result<(), DialRequest> {
         if self.dials.len() >= limits::DIALS {
-            return false;
+            return Err(request);
         }
         self.dials.push_back(request);
-        true
+        Ok(())
     }
 }
 

@@ -45,7 +45,7 @@ impl<S: Service> EndpointCx<'_, S> {
     /// [`crate::Origin::Dialed`]`(tag)`, or `on_connect_failed(tag)`. `false` if too many dials are waiting.
     pub fn dial(&mut self, addr: Addr, tag: u64) -> bool {
         let endpoint = self.endpoint;
-        self.core.dial(DialRequest { endpoint, addr, tag })
+        self.core.dial(DialRequest { endpoint, addr, tag }).is_ok()
     }
 
     /// Sends a copy of `bytes` on another connection of this shard; `false` if there is no such connection.

@@ -63,17 +63,22 @@ impl<D: Driver> Shard<D> {
         if let Addr::Tcp(peer) = addr {
             self.core.conn(slot).set_peer(Some(peer));
         }
-        if self.drain != Drain::No {
-            return self.discard(slot);
-        }
-        self.admit(slot);
+        let errno = match self.drain {
+            Drain::No => {
+                self.admit(slot);
+                libc::EMFILE
+            }
+            _ => {
+                self.discard(slot);
+                libc::ESHUTDOWN
+            }
+        };
         if self.core.conn(slot).state == State::Joining {
-            let refused = io::Error::from_raw_os_error(libc::EMFILE);
-            self.dial_failed(DialRequest { endpoint, addr, tag }, refused);
+            self.dial_failed(DialRequest { endpoint, addr, tag }, io::Error::from_raw_os_error(errno));
         }
     }
 
-    fn dial_failed(&mut self, request: DialRequest, error: io::Error) {
+    pub(crate) fn dial_failed(&mut self, request: DialRequest, error: io::Error) {
         self.core.stats.dials_failed.add(1);
         let EndpointId(endpoint) = request.endpoint;
         self.endpoints[usize::from(endpoint)].connect_failed(&mut self.core, request.tag, &request.addr, error);
