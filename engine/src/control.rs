@@ -148,7 +148,7 @@ impl<D: Driver> Shard<D> {
         self.more |= !self.mail.is_empty();
     }
 
-    /// Makes an endpoint's part on this shard and arms its socket.
+    /// Makes an endpoint's part on this shard and arms its socket; a socket that comes during a drain is closed.
     pub(crate) fn add_endpoint(&mut self, spec: &EndpointSpec, socket: Socket) {
         debug_assert_eq!(usize::from(spec.id.0), self.endpoints.len());
         let mut doors = Doors {
@@ -166,6 +166,7 @@ impl<D: Driver> Shard<D> {
             }
             .into(),
         );
+        let socket = if self.drain == Drain::No { socket } else { Socket::None };
         if let Err(error) = self.add_socket(spec.id, socket) {
             tracing::error!(shard = %self.core.shard, endpoint = %spec.id, %error, "a socket could not be taken over");
         }

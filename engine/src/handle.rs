@@ -18,6 +18,7 @@ use crate::engine::{self, StartError};
 use crate::handler::Handler;
 use crate::handoff::mailbox::{self, SendError};
 use crate::id::{ConnId, EndpointId, ShardId};
+use crate::limits;
 use crate::net::Addr;
 use crate::service::{PublishError, Published};
 use crate::stats::{EngineStats, ShardStats};
@@ -129,7 +130,7 @@ impl Handle {
     pub fn connections(&self, most: usize, reply: impl Fn(Connections) + Send + Sync + 'static) -> usize {
         let reply: Arc<dyn Fn(Connections) + Send + Sync> = Arc::new(reply);
         let ask = |shard: &mailbox::Sender<Control>| {
-            shard.send(Control::Connections { most, reply: Arc::clone(&reply) }).is_ok()
+            has_room(shard) && shard.send(Control::Connections { most, reply: Arc::clone(&reply) }).is_ok()
         };
         self.0.mail.iter().filter(|shard| ask(shard)).count()
     }
@@ -204,7 +205,7 @@ impl Handle {
     }
 
     pub(crate) fn order(&self, shard: ShardId, order: Control) -> Result<(), NotTaken> {
-        let mail = self.0.mail.get(usize::from(shard.0)).ok_or(NotTaken(shard))?;
+        let mail = self.0.mail.get(usize::from(shard.0)).filter(|mail| has_room(mail)).ok_or(NotTaken(shard))?;
         mail.send(order).map(|_| ()).map_err(|_| NotTaken(shard))
     }
 
@@ -268,6 +269,11 @@ impl Handle {
     fn write(&self, change: impl FnOnce(&mut Registry)) {
         change(&mut self.0.registry.write().unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+/// Whether an order that anyone may give fits: the last places are for those that must arrive, such as drain and stop.
+fn has_room(shard: &mailbox::Sender<Control>) -> bool {
+    shard.room() > limits::CONTROL_ROOM
 }
 
 impl std::fmt::Debug for Handle {

@@ -43,6 +43,8 @@ pub(crate) const ADDRESS_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) const SERVICES: usize = 16;
 /// Control messages that may wait for one shard.
 pub(crate) const CONTROL_MAIL: usize = 4096;
+/// Room in that mailbox that closes, dials and listings leave for drain and stop.
+pub(crate) const CONTROL_ROOM: usize = 64;
 /// Timers fired per tick.
 pub(crate) const TIMERS_PER_TICK: usize = 1024;
 /// Connections whose unread bytes are offered to their handler again, per tick.

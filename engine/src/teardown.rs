@@ -29,7 +29,7 @@ impl<D: Driver> Shard<D> {
         self.cancel_idle_timer(slot);
         self.drop_extra(slot, why.flushes());
         self.core.turn(slot, |conn| conn.state = State::Flushing);
-        if !why.flushes() {
+        if !why.flushes() || self.overdue {
             self.abandon(slot);
         } else {
             self.advance_teardown(slot);
