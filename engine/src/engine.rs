@@ -133,11 +133,7 @@ impl Engine {
         let mut outcome = Ok(());
         for shard in self.shards.drain(..) {
             // A panic of a shard aborts, so there is always a result.
-            let ended = shard.join().unwrap_or(Ok(()));
-            if outcome.is_ok() && ended.is_err() {
-                self.handle.stop();
-                outcome = ended;
-            }
+            outcome = outcome.and(shard.join().unwrap_or(Ok(())));
         }
         self.handle.order_services(Order::Stop);
         for service in self.services.drain(..) {
@@ -272,7 +268,7 @@ fn start_shard(
     ring: UringConfig,
     ready: Ready,
 ) -> io::Result<JoinHandle<Result<(), EngineError>>> {
-    let id = parts.shard;
+    let (id, handle) = (parts.shard, parts.handle.clone());
     thread::Builder::new().name(format!("shard-{id}")).spawn(move || {
         let guard = AbortOnPanic;
         if let Some(cpu) = cpu
@@ -290,7 +286,8 @@ fn start_shard(
         let outcome = match made {
             Ok(shard) => {
                 let _ = ready.send(Ok(()));
-                run_shard(shard).map_err(|source| EngineError { shard: id, source })
+                // Whoever joins waits for the shards in turn, so it is up to this one to stop the others.
+                run_shard(shard).map_err(|source| EngineError { shard: id, source }).inspect_err(|_| handle.stop())
             }
             Err(error) => {
                 let _ = ready.send(Err(error));
