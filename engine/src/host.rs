@@ -187,6 +187,8 @@ pub(crate) struct Host<S: Service> {
     draining: bool,
     /// It panicked too often: it is not called any more.
     given_up: bool,
+    /// It was told to stop, and will when it has taken what its lanes hold.
+    stopping: bool,
     stopped: bool,
 }
 
@@ -226,6 +228,7 @@ impl<S: Service> Host<S> {
             held: false,
             draining: false,
             given_up: false,
+            stopping: false,
             stopped: false,
         }
     }
@@ -290,10 +293,19 @@ impl<S: Service> Host<S> {
                     }
                     called = true;
                 }
-                HostMail::Stop => self.stopped = true,
+                HostMail::Stop => {
+                    // The shards are gone. What they sent before is still heard.
+                    self.stopping = true;
+                    (0..self.inputs.len()).for_each(|shard| self.rung(shard));
+                }
             }
         }
         called
+    }
+
+    /// It goes on at once, whatever is spilled: nobody is left to read that.
+    fn is_stopping(&self) -> bool {
+        self.stopping && !self.stopped
     }
 
     fn attach(&mut self, shard: usize, lane: ShardLane<S>) {
@@ -383,7 +395,10 @@ impl<S: Service> Host<S> {
             self.engine.drain(self.engine.default_drain());
         } else {
             tracing::error!(service = %self.name, restarts = self.restarts.len(), "a service failed and is made anew");
-            self.service = (self.factory)();
+            // The factory may panic, and so may the old service as it goes. Either counts as one more failure.
+            if catch_unwind(AssertUnwindSafe(|| self.service = (self.factory)())).is_err() {
+                self.restart(now);
+            }
         }
     }
 }
@@ -410,7 +425,8 @@ impl<S: Service> HostRun for Host<S> {
             }
         }
         flush_returns();
-        more
+        self.stopped = self.stopping && (self.rung.is_empty() || self.held);
+        more || self.is_stopping()
     }
 
     fn next_deadline(&self) -> Option<Time> {
@@ -423,6 +439,7 @@ impl<S: Service> HostRun for Host<S> {
             lane.spill.is_empty() || !replies.ask_for_room()
         };
         self.mail.is_empty()
+            && !self.is_stopping()
             && self.outbox.shards.iter_mut().all(spill_waits)
             && (self.rung.is_empty() || self.outbox.spilled > 0 || self.held)
     }

@@ -372,3 +372,72 @@ pub fn conn_row(info: ConnInfo) -> ConnRow {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::panic_any;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::service::{Placement, Scope, ServiceCx};
+
+    /// Counts what it hears, and bears no zero.
+    struct Counter(Arc<AtomicUsize>);
+
+    impl Service for Counter {
+        type In = u32;
+        type Out = u32;
+        const SCOPE: Scope = Scope::Connection;
+
+        fn on_input(&mut self, _: &mut ServiceCx<'_, Self>, _: ConnId, input: Input<u32>) {
+            if matches!(input, Input::Frame(0)) {
+                panic_any("a zero");
+            }
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn tester(factory: impl Fn() -> Counter + Send + Sync + 'static) -> ServiceTester<Counter> {
+        let mut config = Config::default();
+        config.shards = 1;
+        let mut builder = Builder::new(config).unwrap();
+        let counter = builder
+            .service("counter", Placement::Thread, factory)
+            .unwrap();
+        ServiceTester::new(builder, &counter)
+    }
+
+    #[test]
+    fn a_service_that_is_told_to_stop_hears_what_was_sent_before() {
+        let heard = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&heard);
+        let mut tester = tester(move || Counter(Arc::clone(&count)));
+        let conn = tester.open(ShardId(0), None);
+        for number in 1..LANE_CAPACITY as u32 {
+            tester.frame(conn, number);
+        }
+        tester.mail(HostMail::Stop);
+        while !tester.host.is_stopped() {
+            tester.host.step(Time::ZERO);
+        }
+        assert_eq!(heard.load(Ordering::Relaxed), LANE_CAPACITY);
+    }
+
+    #[test]
+    fn a_factory_that_panics_is_one_more_failure_of_its_service() {
+        let made = AtomicUsize::new(0);
+        let mut tester = tester(move || {
+            assert_ne!(
+                made.fetch_add(1, Ordering::Relaxed),
+                1,
+                "the second cannot be made"
+            );
+            Counter(Arc::default())
+        });
+        let conn = tester.open(ShardId(0), None);
+        tester.frame(conn, 0);
+        tester.run();
+        assert_eq!(tester.engine().stats().service_panics, 2);
+    }
+}
