@@ -158,6 +158,7 @@ impl<S: Service> Cx<'_, S> {
         let permit = port.as_mut()?.try_reserve(id, waits);
         if permit.is_none() && !waits {
             core.conn(self.slot).set(flag::NO_PERMIT);
+            core.mark(self.slot);
         }
         permit
     }
@@ -201,13 +202,13 @@ impl<S: Service> Cx<'_, S> {
     }
 }
 
-fn resume_read(core: &mut Core, slot: u32) {
 /// Marked, because a receive that has no credit to end it has to be cancelled.
 fn pause_read(core: &mut Core, slot: u32) {
     core.conn(slot).set(flag::PAUSED);
     core.mark(slot);
 }
 
+fn resume_read(core: &mut Core, slot: u32) {
     core.conn(slot).clear(flag::PAUSED);
     core.resume(slot);
 }
