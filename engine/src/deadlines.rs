@@ -85,7 +85,18 @@ impl<D: Driver> Shard<D> {
         }
         match timeout.checked_sub(self.core.since_ms(last_out_ms)) {
             Some(left) if !left.is_zero() => self.arm_stall(slot, left),
-            _ if state == State::Flushing => self.abandon(slot),
+            _ => {
+                // The kernel tells how much of a chain it has sent only when that ends: `stalled` if it was nothing.
+                self.arm_stall(slot, timeout);
+                self.cancel_send(slot);
+            }
+        }
+    }
+
+    /// A send was ended for taking too long, and the peer had taken nothing of it.
+    pub(crate) fn stalled(&mut self, slot: u32) {
+        match self.core.conn(slot).state {
+            State::Flushing => self.abandon(slot),
             _ => self.core.close(slot, CloseReason::WriteStall),
         }
     }

@@ -64,7 +64,8 @@ impl<D: Driver> Shard<D> {
 
     fn after_send(&mut self, slot: u32, result: i32, left: usize) {
         match -result {
-            errno @ 1.. if errno != libc::ECANCELED && errno != libc::EINTR && errno != libc::EAGAIN => {
+            libc::ECANCELED => self.stalled(slot),
+            errno @ 1.. if errno != libc::EINTR && errno != libc::EAGAIN => {
                 let reset = matches!(errno, libc::EPIPE | libc::ECONNRESET | libc::ETIMEDOUT | libc::ENOTCONN);
                 self.break_off(slot, if reset { CloseReason::PeerReset } else { CloseReason::Os });
             }

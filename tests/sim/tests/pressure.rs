@@ -10,7 +10,7 @@ use megamux_engine::{
     CloseReason, ConnId, ConnInfo, Cx, Filter, FilterStatus, Frame, Handler, Input, Listen,
     NO_SERVICE, NoService, Placement, RecvBuf, Scope, Service, ServiceCx, Time, TimerKey,
 };
-use megamux_sim_tests::{ADDR, Echo, SECOND, builder, config, for_seeds, simulate};
+use megamux_sim_tests::{ADDR, Echo, Pusher, SECOND, builder, config, for_seeds, simulate};
 
 type Outcome = Result<(), CloseReason>;
 type NoCx<'a> = Cx<'a, NoService>;
@@ -153,6 +153,35 @@ fn nothing_is_queued_above_the_cap() {
         assert_eq!(closes, 1);
         let most = MOST_QUEUED.load(Ordering::Relaxed);
         assert!(most <= 101_000, "{most} bytes were queued");
+        sim.finish(SECOND);
+    });
+}
+
+#[test]
+fn a_peer_that_takes_a_long_chain_slowly_gets_all_of_it() {
+    for_seeds(20, |seed| {
+        let mut builder = builder(config(1));
+        let listen = Listen::tcp(ADDR).write_stall_timeout(3 * SECOND);
+        let pusher = |_| Pusher {
+            bytes: 60_000,
+            high: usize::MAX,
+        };
+        builder.listen(listen, &NO_SERVICE, pusher).unwrap();
+        let mut faults = Faults::gentle(seed);
+        faults.window = 4096;
+        let mut sim = simulate(seed, faults, builder);
+        let pace = Pace::Bytes {
+            bytes: 2000,
+            every: SECOND,
+        };
+        let script = Script::new()
+            .read(pace)
+            .expect(Pusher::pattern(60_000))
+            .await_end();
+        sim.connect(ADDR, script.finish());
+        sim.quiesce(100 * SECOND);
+        let closes = sim.stats().total().closes.of(CloseReason::WriteStall);
+        assert_eq!(closes, 0);
         sim.finish(SECOND);
     });
 }
