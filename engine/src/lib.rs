@@ -108,11 +108,8 @@ pub use time::Time;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod bench_internals {
-    pub use crate::buffer::{
-        CHAIN_PIECES, CHUNK_BYTES, Chunks, Pool, PoolConfig, Provided, Received, Remainder, ReturnLane,
-        SendChain, SendQueue, Unread, flush_returns,
-    };
-    pub use crate::handoff::{inbox, lane, mailbox, ready, wake};
+    pub use crate::buffer::{Chunks, Pool, PoolConfig, Received, SendQueue, flush_returns};
+    pub use crate::handoff::{inbox, lane, ready, wake};
     pub use crate::null::NullShard;
 
     /// What the shard gives to a handler.

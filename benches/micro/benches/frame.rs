@@ -2,15 +2,14 @@
 //!
 //! The handoff moves 64 B frames in batches of 64 through 1,024 slots between two pinned threads; the other
 //! thread drops them, and their references come home over a return lane. Beside it, bare rtrb moves a
-//! descriptor of the same size and brings nothing home. Ratios are of slices that alternate within
-//! one run: wall time on a shared machine drifts.
+//! descriptor of the same size and brings nothing home. `two_cores` says how they are compared.
 //!
 //! Run with `cargo bench -p megamux-micro --bench frame`.
 
+mod two_cores;
+
 use std::hint::{black_box, spin_loop};
-use std::sync::Barrier;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
 use megamux_engine::Frame;
@@ -18,69 +17,27 @@ use megamux_engine::bench_internals::lane::lane;
 use megamux_engine::bench_internals::{
     Chunks, Pool, PoolConfig, Received, SendQueue, flush_returns, recv_buf,
 };
+use two_cores::{BATCH, CAPACITY, Row, across, built, pin_producer, ratios, rtrb_chunks};
 
-/// As large as a frame.
-type Descriptor = [u64; 4];
-
-const CAPACITY: usize = 1024;
-const BATCH: usize = 64;
 const FRAME_BYTES: u32 = 64;
 const FRAMES_PER_BUFFER: [u32; 3] = [1, 16, 512];
-const SHARD_CORE: usize = 0;
-const SERVICE_CORE: usize = 1;
 
 fn main() {
-    pin(SHARD_CORE);
-    ratios();
+    pin_producer();
+    ratios(&ROWS, 401, 500);
     let mut criterion = Criterion::default().configure_from_args();
     on_the_shard(&mut criterion);
     send_queue(&mut criterion);
     criterion.final_summary();
 }
 
-/// Paired slices, alternating order, each shorter than a scheduler's: medians, and the median of the ratios to rtrb with its quartiles.
-fn ratios() {
-    const SLICES: usize = 401;
-    const BATCHES: usize = 500;
-    type Mover = (&'static str, fn(usize) -> Duration);
-    const MOVERS: [Mover; 5] = [
-        ("rtrb chunks", rtrb_chunks),
-        ("rtrb chunks again (A/A)", rtrb_chunks),
-        ("frames, 1 per buffer", |batches| frames_across(batches, 1)),
-        ("frames, 16 per buffer", |batches| {
-            frames_across(batches, 16)
-        }),
-        ("frames, 512 per buffer", |batches| {
-            frames_across(batches, 512)
-        }),
-    ];
-    let mut times = [const { Vec::new() }; MOVERS.len()];
-    for slice in 0..SLICES {
-        for turn in 0..MOVERS.len() {
-            let which = (slice + turn) % MOVERS.len();
-            let taken = MOVERS[which].1(BATCHES);
-            times[which].push(taken.as_secs_f64() / (BATCHES * BATCH) as f64 * 1e9);
-        }
-    }
-    println!(
-        "{:<26}{:>10}{:>10}{:>24}",
-        "", "ns best", "ns median", "ratio to rtrb (q1 - q3)"
-    );
-    for ((name, _), own) in MOVERS.iter().zip(&times) {
-        let mut ratios: Vec<f64> = own.iter().zip(&times[0]).map(|(a, b)| a / b).collect();
-        let mut own = own.clone();
-        own.sort_by(f64::total_cmp);
-        ratios.sort_by(f64::total_cmp);
-        println!(
-            "{name:<26}{:>10.2}{:>10.2}{:>10.2} ({:.2} - {:.2})",
-            own[0],
-            own[SLICES / 2],
-            ratios[SLICES / 2],
-            ratios[SLICES / 4],
-            ratios[SLICES * 3 / 4],
-        );
-    }
-}
+const ROWS: [Row; 5] = [
+    ("rtrb chunks", 0, |n| rtrb_chunks(n, built)),
+    ("rtrb chunks again (A/A)", 0, |n| rtrb_chunks(n, built)),
+    ("frames, 1 per buffer", 0, |n| frames_across(n, 1)),
+    ("frames, 16 per buffer", 0, |n| frames_across(n, 16)),
+    ("frames, 512 per buffer", 0, |n| frames_across(n, 512)),
+];
 
 /// Received, taken as a frame, dropped, all on the shard's thread: ns per frame.
 fn on_the_shard(criterion: &mut Criterion) {
@@ -220,59 +177,4 @@ fn frames_across(batches: usize, per_buffer: u32) -> Duration {
             }
         },
     )
-}
-
-fn rtrb_chunks(batches: usize) -> Duration {
-    let (mut tx, mut rx) = rtrb::RingBuffer::<Descriptor>::new(CAPACITY);
-    across(
-        || {
-            for _ in 0..batches {
-                loop {
-                    if let Ok(chunk) = tx.write_chunk_uninit(BATCH) {
-                        chunk.fill_from_iter((0..BATCH as u64).map(|n| [n; 4]));
-                        break;
-                    }
-                    spin_loop();
-                }
-            }
-        },
-        move || {
-            let mut left = batches * BATCH;
-            while left > 0 {
-                let ready = rx.slots().min(BATCH);
-                if ready == 0 {
-                    spin_loop();
-                    continue;
-                }
-                for descriptor in rx.read_chunk(ready).expect("counted above") {
-                    black_box(descriptor);
-                }
-                left -= ready;
-            }
-        },
-    )
-}
-
-/// Runs `produce` here and `consume` on the other core; from the common start to the last item taken.
-fn across(produce: impl FnOnce(), consume: impl FnOnce() + Send) -> Duration {
-    let start = Barrier::new(2);
-    thread::scope(|scope| {
-        let consumer = scope.spawn(|| {
-            pin(SERVICE_CORE);
-            start.wait();
-            consume();
-            Instant::now()
-        });
-        start.wait();
-        let began = Instant::now();
-        produce();
-        consumer.join().expect("the consumer only counts") - began
-    })
-}
-
-fn pin(core: usize) {
-    assert!(
-        core_affinity::set_for_current(core_affinity::CoreId { id: core }),
-        "cannot pin to core {core}: this bench wants two cores"
-    );
 }

@@ -1,20 +1,18 @@
 //! What it costs to hand a 32-byte descriptor to another core: our lane beside bare rtrb.
 //!
 //! Both move the same descriptors in batches of 64 through 1,024 slots between the same two pinned
-//! threads. First the ratios, from slices that alternate within this run: wall time on a shared machine
-//! drifts, and only the ratio of neighbours means anything. Then criterion's view of each.
+//! threads. First the ratios (`two_cores` says how they are compared), then criterion's view of each.
 //!
-//! Two inputs, because the answer depends on them: the flow settles either with the ring full (the
-//! producer waits) or with the consumer on the producer's heels, and the latter costs over twice as much
-//! in lines sent back and forth. Which one it is hangs on a few instructions of either side.
+//! Two inputs, because where items come from decides how a core's stores drain: a row of nothing but stores to the
+//! slots lets it ask for several far lines at once, loads and stores in between do not.
 //!
 //! Run with `cargo bench -p megamux-micro --bench handoff`.
 
+mod two_cores;
+
 use std::{
     hint::{black_box, spin_loop},
-    sync::Barrier,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use criterion::{Criterion, Throughput};
@@ -24,29 +22,20 @@ use megamux_engine::bench_internals::{
     ready::ReadySet,
     wake::{Sleeper, Wake},
 };
-
-/// As large as what a shard sends: connection, range of a frame, kind.
-type Descriptor = [u64; 4];
-
-const CAPACITY: usize = 1024;
-const BATCH: usize = 64;
-const PRODUCER_CORE: usize = 0;
-const CONSUMER_CORE: usize = 1;
+use two_cores::{
+    BATCH, CAPACITY, Descriptor, Row, across, built, pin_producer, ratios, rtrb_chunks,
+};
 
 fn main() {
-    pin(PRODUCER_CORE);
-    ratios();
+    pin_producer();
+    ratios(&ROWS, 201, 4_000);
     let mut criterion = Criterion::default().configure_from_args();
-    two_cores(&mut criterion);
+    both_cores(&mut criterion);
     one_core(&mut criterion);
     criterion.final_summary();
 }
 
-/// Moves that many batches and says how long it took.
-type Mover = fn(batches: usize) -> Duration;
-
-/// Each row names the row that it is compared with.
-const MOVERS: [(&str, usize, Mover); 8] = [
+const ROWS: [Row; 8] = [
     ("built: rtrb chunks", 0, |n| rtrb_chunks(n, built)),
     ("built: rtrb again (A/A)", 0, |n| rtrb_chunks(n, built)),
     ("built: lane", 0, |n| bare_lane(n, built)),
@@ -57,58 +46,20 @@ const MOVERS: [(&str, usize, Mover); 8] = [
     ("copied: lane + doorbell", 4, |n| rung_lane(n, copied)),
 ];
 
-/// A batch made on the way into the slots.
-fn built() -> impl Iterator<Item = Descriptor> {
-    (0..BATCH as u64).map(|n| [n; 4])
-}
-
 /// A batch that lies in memory already.
 fn copied() -> impl Iterator<Item = Descriptor> {
     static DESCRIPTORS: [Descriptor; BATCH] = [[1, 2, 3, 4]; BATCH];
     black_box(&DESCRIPTORS).iter().copied()
 }
 
-/// Paired slices, alternating order, median of the ratios to rtrb with its quartiles.
-fn ratios() {
-    const SLICES: usize = 201;
-    const BATCHES: usize = 4_000;
-    let mut times = [const { Vec::new() }; MOVERS.len()];
-    for slice in 0..SLICES {
-        for turn in 0..MOVERS.len() {
-            let which = (slice + turn) % MOVERS.len();
-            let taken = MOVERS[which].2(BATCHES);
-            times[which].push(taken.as_secs_f64() / (BATCHES * BATCH) as f64 * 1e9);
-        }
-    }
-    println!("{SLICES} slices of {} descriptors each", BATCHES * BATCH);
-    println!(
-        "{:<26}{:>10}{:>10}{:>24}",
-        "", "ns best", "ns median", "ratio to rtrb (q1 - q3)"
-    );
-    for ((name, base, _), own) in MOVERS.iter().zip(&times) {
-        let mut ratios: Vec<f64> = own.iter().zip(&times[*base]).map(|(a, b)| a / b).collect();
-        let mut own = own.clone();
-        own.sort_by(f64::total_cmp);
-        ratios.sort_by(f64::total_cmp);
-        println!(
-            "{name:<26}{:>10.2}{:>10.2}{:>10.2} ({:.2} - {:.2})",
-            own[0],
-            own[SLICES / 2],
-            ratios[SLICES / 2],
-            ratios[SLICES / 4],
-            ratios[SLICES * 3 / 4],
-        );
-    }
-}
-
-fn two_cores(criterion: &mut Criterion) {
+fn both_cores(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("handoff/two_cores");
     group
         .throughput(Throughput::Elements(BATCH as u64))
         .sample_size(20)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    for (name, _, mover) in MOVERS {
+    for (name, _, mover) in ROWS {
         if !name.ends_with("(A/A)") {
             group.bench_function(name, |b| b.iter_custom(|iters| mover(iters as usize)));
         }
@@ -173,31 +124,6 @@ struct NoWake;
 
 impl Wake for NoWake {
     fn wake(&self) {}
-}
-
-fn rtrb_chunks<I: Iterator<Item = Descriptor>>(batches: usize, batch: fn() -> I) -> Duration {
-    let (mut tx, mut rx) = rtrb::RingBuffer::<Descriptor>::new(CAPACITY);
-    across(
-        || {
-            for _ in 0..batches {
-                fill(&mut tx, batch());
-            }
-        },
-        move || {
-            let mut left = batches * BATCH;
-            while left > 0 {
-                let ready = rx.slots().min(BATCH);
-                if ready == 0 {
-                    spin_loop();
-                    continue;
-                }
-                for descriptor in rx.read_chunk(ready).expect("counted above") {
-                    black_box(descriptor);
-                }
-                left -= ready;
-            }
-        },
-    )
 }
 
 fn fill(tx: &mut rtrb::Producer<Descriptor>, batch: impl Iterator<Item = Descriptor>) {
@@ -280,28 +206,4 @@ fn take_batch(rx: &mut Consumer<Descriptor>) -> usize {
         taken += 1;
     }
     taken
-}
-
-/// Runs `produce` here and `consume` on the other core; from the common start to the last item taken.
-fn across(produce: impl FnOnce(), consume: impl FnOnce() + Send) -> Duration {
-    let start = Barrier::new(2);
-    thread::scope(|scope| {
-        let consumer = scope.spawn(|| {
-            pin(CONSUMER_CORE);
-            start.wait();
-            consume();
-            Instant::now()
-        });
-        start.wait();
-        let began = Instant::now();
-        produce();
-        consumer.join().expect("the consumer only counts") - began
-    })
-}
-
-fn pin(core: usize) {
-    assert!(
-        core_affinity::set_for_current(core_affinity::CoreId { id: core }),
-        "cannot pin to core {core}: this bench wants two cores"
-    );
 }

@@ -7,9 +7,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use megamux_engine::bench_internals::NullShard;
-use megamux_engine::{
-    CloseReason, ConnInfo, Cx, Handler, NO_SERVICE, NoService, RecvBuf,
-};
+use megamux_engine::{CloseReason, ConnInfo, Cx, Handler, NO_SERVICE, NoService, RecvBuf};
 
 const CONNS: u32 = 500;
 
@@ -42,8 +40,14 @@ fn echo(c: &mut Criterion) {
         NullShard::new(builder, &NO_SERVICE, || Echo, CONNS, &[7; 64]).expect("a shard");
     let before = shard.answered();
     shard.tick();
-    assert_eq!(shard.answered() - before, u64::from(CONNS), "every connection is served in a tick");
-    group.bench_function("echo 64 B, 500 connections", |b| b.iter(|| black_box(&mut shard).tick()));
+    assert_eq!(
+        shard.answered() - before,
+        u64::from(CONNS),
+        "every connection is served in a tick"
+    );
+    group.bench_function("echo 64 B, 500 connections", |b| {
+        b.iter(|| black_box(&mut shard).tick())
+    });
     group.finish();
 }
 

@@ -8,8 +8,9 @@
 //! Run with `cargo bench -p megamux-micro --bench wake`.
 
 use std::{
-    io,
-    os::fd::{AsRawFd, RawFd},
+    fs::File,
+    io::{self, Write},
+    os::fd::{AsRawFd, FromRawFd, RawFd},
     sync::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
@@ -20,7 +21,6 @@ use std::{
 
 use crossbeam_utils::sync::{Parker, Unparker};
 use io_uring::{IoUring, opcode, squeue, types};
-use megamux_engine::bench_internals::wake::{EventFdWake, Wake};
 
 const ROUNDS: usize = 3_000;
 const WARM_UP: usize = 200;
@@ -64,7 +64,7 @@ struct Shared {
 struct Ways {
     std: thread::Thread,
     crossbeam: Unparker,
-    eventfd: EventFdWake,
+    eventfd: File,
     target_ring: RawFd,
     own_ring: IoUring,
 }
@@ -86,9 +86,9 @@ fn run(title: &str, target_core: usize) {
     };
     thread::scope(|scope| {
         let (tell, told) = mpsc::channel();
-        let eventfd = EventFdWake::new().expect("eventfd");
+        let eventfd = eventfd().expect("eventfd");
         let target = {
-            let (shared, eventfd) = (&shared, eventfd.clone());
+            let (shared, eventfd) = (&shared, eventfd.try_clone().expect("eventfd"));
             scope.spawn(move || {
                 pin(target_core);
                 sleep_as_told(shared, &eventfd, &tell);
@@ -173,7 +173,9 @@ fn one_round(shared: &Shared, ways: &mut Ways, way: Way, order: usize) -> (u64, 
     match way {
         Way::StdUnpark => ways.std.unpark(),
         Way::CrossbeamUnpark => ways.crossbeam.unpark(),
-        Way::EventFd => ways.eventfd.wake(),
+        Way::EventFd => (&ways.eventfd)
+            .write_all(&1u64.to_ne_bytes())
+            .expect("the counter has room"),
         Way::MsgRing => submit(&mut ways.own_ring, &message(ways.target_ring)),
         Way::RegisteredMsgRing => {
             send_registered(ways.target_ring).expect("worked at the start");
@@ -189,8 +191,19 @@ fn one_round(shared: &Shared, ways: &mut Ways, way: Way, order: usize) -> (u64, 
     }
 }
 
+/// Blocking, so that a ring's read of it waits.
+fn eventfd() -> io::Result<File> {
+    // SAFETY: makes a descriptor and touches no memory.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just made, and nobody else's.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
 /// The target: waits for an order, sleeps as it says, notes when it woke.
-fn sleep_as_told(shared: &Shared, eventfd: &EventFdWake, tell: &mpsc::Sender<(RawFd, Unparker)>) {
+fn sleep_as_told(shared: &Shared, eventfd: &File, tell: &mpsc::Sender<(RawFd, Unparker)>) {
     let mut ring = ring().expect("the target's ring");
     let parker = Parker::new();
     tell.send((ring.as_raw_fd(), parker.unparker().clone()))
@@ -209,7 +222,7 @@ fn sleep_as_told(shared: &Shared, eventfd: &EventFdWake, tell: &mpsc::Sender<(Ra
         last = order;
         let sleeps_in_ring = order % 8 >= Way::EventFd as usize;
         if order % 8 == Way::EventFd as usize {
-            let fd = types::Fd(eventfd.fd().as_raw_fd());
+            let fd = types::Fd(eventfd.as_raw_fd());
             let read = opcode::Read::new(fd, count.as_mut_ptr(), count.len() as u32).build();
             // SAFETY: `count` and the eventfd outlive the read, because this thread waits for it below.
             unsafe { ring.submission().push(&read) }.expect("an empty queue");

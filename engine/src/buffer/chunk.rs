@@ -6,7 +6,7 @@
 use std::ptr::{self, NonNull};
 
 /// One block: one page, enough for dozens of small messages, little enough for one per slow connection.
-pub const CHUNK_BYTES: usize = 4096;
+pub(super) const CHUNK_BYTES: usize = 4096;
 
 /// The free chunks of a shard.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ impl Chunks {
     }
 
     /// Free chunks kept right now.
+    #[cfg(test)]
     pub fn free(&self) -> usize {
         self.free.len()
     }

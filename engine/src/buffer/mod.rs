@@ -21,9 +21,6 @@
 //!
 //! docs/buffers.md draws the whole and gives the numbers.
 
-// The shard comes to use all of this; benches do already.
-#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
-
 mod chunk;
 mod frame;
 #[cfg(feature = "sim")]
@@ -37,15 +34,15 @@ mod send_chain;
 mod send_queue;
 mod shared;
 
-pub use chunk::{CHUNK_BYTES, Chunks};
+pub use chunk::Chunks;
 pub use frame::Frame;
 #[cfg(feature = "sim")]
 pub(crate) use lent::LentChain;
-pub use pool::{Pool, PoolConfig, Provided, Received};
+pub use pool::{Pool, PoolConfig, Received};
 pub use recv::{RecvBuf, Unread};
 pub use remainder::Remainder;
 pub use returns::{ReturnLane, flush_returns};
-pub use send_chain::{CHAIN_PIECES, SendChain};
+pub use send_chain::SendChain;
 pub use send_queue::SendQueue;
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use super::returns::{self, ReturnLane};
 use super::shared::{Owner, PoolShared, Return};
 use crate::handoff::lane::{Consumer, lane};
 
-/// Entries a return lane holds: four full batches of a thread whose every frame lies in another buffer.
+/// Entries a return lane holds: as many as a lane of frames that each lie in another buffer. With fewer, a service
+/// that is ahead of the shard's next collecting falls back to the mutex.
 const RETURN_LANE_ENTRIES: usize = 1024;
 
 /// How large a pool is.
@@ -115,6 +116,7 @@ impl Pool {
     }
 
     /// References not yet given back (as far as collected).
+    #[cfg(any(test, feature = "sim"))]
     pub fn held_frames(&self) -> u64 {
         self.owner().held_frames()
     }
@@ -175,6 +177,7 @@ impl Pool {
     /// # Panics
     ///
     /// When the buffer is not the kernel's or does not have that much room.
+    #[cfg(any(test, feature = "sim", feature = "internals"))]
     pub fn fill(&mut self, bid: u16, data: &[u8]) {
         let head = self.owner().head(bid);
         let room = (self.buffer_size() - head) as usize;

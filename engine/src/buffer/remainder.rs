@@ -4,7 +4,7 @@
 //! it when they are read. How long it may grow is the shard's bound (`FrameTooLarge`), not known here.
 //!
 //! Invariant: `read <= bytes.len()`, and the memory grows only while more is unread than read: it is at
-//! most four times the unread bytes at their peak ([`Remainder::held_bytes`] says how much it is).
+//! most four times the unread bytes at their peak.
 
 /// See the module's page.
 #[derive(Debug, Default)]
@@ -14,11 +14,6 @@ pub struct Remainder {
 }
 
 impl Remainder {
-    /// Nothing left, no memory.
-    pub fn new() -> Remainder {
-        Remainder::default()
-    }
-
     /// Puts bytes behind those that are left.
     pub fn append(&mut self, bytes: &[u8]) {
         let full = self.bytes.capacity() - self.bytes.len() < bytes.len();
@@ -40,8 +35,9 @@ impl Remainder {
         self.len() == 0
     }
 
-    /// Bytes of memory held, for budgets.
-    pub fn held_bytes(&self) -> usize {
+    /// Bytes of memory held.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
         self.bytes.capacity()
     }
 

@@ -3,10 +3,10 @@
 //! Invariant: the ranges are those of the pieces that the queue put in flight, and stay readable while it lends
 //! the chain out: the queue keeps the pieces in place until its `complete`.
 
-use std::{ptr, slice};
+use std::ptr;
 
 /// Ranges of one chain: 64 iovecs are 1 KiB, and the kernel copies them per send.
-pub const CHAIN_PIECES: usize = 64;
+pub(super) const CHAIN_PIECES: usize = 64;
 /// Bytes of one chain: results are `i32`, the length of a plain send is `u32`, and the kernel takes less
 /// than 2 GiB at once.
 const CHAIN_BYTES: usize = 1 << 30;
@@ -39,17 +39,18 @@ impl SendChain {
         self.total
     }
 
-    /// Appends the first `count` bytes (or all, if there are no more) to `out`: what a simulated kernel
-    /// takes.
-    pub fn copy_to(&self, count: usize, out: &mut Vec<u8>) {
-        let mut left = count;
+    /// What the kernel would read.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.total);
         for range in self.iovecs() {
-            let len = range.iov_len.min(left);
             // SAFETY: see the module's invariant; `complete` needs the queue for itself, and with it the borrow
             // that `self` is.
-            out.extend_from_slice(unsafe { slice::from_raw_parts(range.iov_base.cast(), len) });
-            left -= len;
+            bytes.extend_from_slice(unsafe {
+                std::slice::from_raw_parts(range.iov_base.cast(), range.iov_len)
+            });
         }
+        bytes
     }
 
     pub(super) fn empty() -> SendChain {
@@ -70,7 +71,10 @@ impl SendChain {
     #[inline]
     pub(super) fn lone(&mut self, (start, len): (*const u8, usize)) -> usize {
         self.total = len.min(CHAIN_BYTES);
-        self.iovecs[0] = libc::iovec { iov_base: start.cast_mut().cast(), iov_len: self.total };
+        self.iovecs[0] = libc::iovec {
+            iov_base: start.cast_mut().cast(),
+            iov_len: self.total,
+        };
         self.header.msg_iov = self.iovecs.as_mut_ptr();
         self.header.msg_iovlen = 1;
         self.count = 1;

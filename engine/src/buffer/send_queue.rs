@@ -66,9 +66,9 @@ impl SendQueue {
         self.queued
     }
 
-    /// Memory held for them: more than the bytes when there are many small pieces. For budgets.
-    #[inline]
-    pub fn held_bytes(&self) -> usize {
+    /// Memory held for them: more than the bytes when there are many small pieces.
+    #[cfg(test)]
+    fn held_bytes(&self) -> usize {
         self.queued + self.pieces.len() * size_of::<Piece>() + self.chunks.len() * CHUNK_BYTES
     }
 
@@ -300,8 +300,7 @@ mod tests {
 
     fn sent(queue: &mut SendQueue, chunks: &mut Chunks) -> Vec<Vec<u8>> {
         let chain = queue.begin();
-        let mut all = Vec::new();
-        chain.copy_to(usize::MAX, &mut all);
+        let all = chain.bytes();
         let mut ranges = Vec::new();
         let mut at = 0;
         for range in chain.iovecs() {
@@ -475,8 +474,7 @@ mod tests {
                 }
                 3 if flight.is_none() && !queue.is_empty() => {
                     let chain = queue.begin();
-                    let mut bytes = Vec::new();
-                    chain.copy_to(usize::MAX, &mut bytes);
+                    let bytes = chain.bytes();
                     assert_eq!(bytes.len(), chain.total());
                     assert!(model.starts_with(&bytes), "seed {seed} step {step}");
                     flight = Some((chain, bytes));
@@ -485,9 +483,8 @@ mod tests {
                     let Some((chain, before)) = flight.take() else {
                         continue;
                     };
-                    let mut now = Vec::new();
                     // SAFETY: the chain is boxed by the queue and not built anew until `complete`.
-                    unsafe { (*chain).copy_to(usize::MAX, &mut now) };
+                    let now = unsafe { (*chain).bytes() };
                     assert_eq!(now, before, "seed {seed} step {step}: changed in flight");
                     let taken = match random.below(3) {
                         0 => random.below(before.len() + 1),

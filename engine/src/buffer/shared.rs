@@ -297,6 +297,7 @@ impl Owner {
         self.held_buffers.get()
     }
 
+    #[cfg(any(test, feature = "sim"))]
     pub(super) fn held_frames(&self) -> u64 {
         self.held_frames.get()
     }

@@ -539,7 +539,7 @@ mod receive_buffers {
         let Unread::InPool(rest) = buf.finish() else {
             panic!("4 bytes are left")
         };
-        let mut remainder = Remainder::new();
+        let mut remainder = Remainder::default();
         remainder.append(pool.bytes(&rest));
         pool.release(rest);
         assert_eq!((&*line, pool.held_frames()), (&b"line one\n"[..], 1));
@@ -590,7 +590,7 @@ mod receive_buffers {
     #[test]
     #[should_panic(expected = "read 3 of 2 bytes")]
     fn reading_more_than_there_is_is_refused() {
-        let mut remainder = Remainder::new();
+        let mut remainder = Remainder::default();
         remainder.append(b"ab");
         RecvBuf::from_remainder(&mut remainder).consume(3);
     }
@@ -599,7 +599,7 @@ mod receive_buffers {
     fn a_remainder_agrees_with_a_model_and_stays_in_proportion() {
         for seed in 0..20 {
             let mut random = XorShift::new(seed);
-            let (mut remainder, mut model) = (Remainder::new(), Vec::new());
+            let (mut remainder, mut model) = (Remainder::default(), Vec::new());
             let mut peak = 0;
             for step in 0..2000 {
                 let bytes = vec![step as u8; random.below(100)];

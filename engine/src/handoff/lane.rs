@@ -11,11 +11,12 @@
 //! A lane never blocks, wakes or counts anybody: whoever publishes rings the other side's
 //! [`Doorbell`](super::inbox::Doorbell) afterwards.
 
-use std::{fmt, mem::MaybeUninit};
+use std::fmt;
 
 use crossbeam_utils::CachePadded;
 
-use super::sync::{Arc, AtomicBool, AtomicUsize, Ordering, UnsafeCell, fence};
+use super::slots::{self, Slot, Slots};
+use super::sync::{Arc, AtomicBool, AtomicUsize, Ordering, fence};
 
 /// Makes a lane of `capacity` slots, of which the last `reserved` are kept for
 /// [`Producer::push_reserved`].
@@ -131,12 +132,11 @@ impl<T: Send> Producer<T> {
     /// True when at least one slot beyond `keep` others is vacant.
     #[inline]
     fn has_room(&mut self, keep: usize) -> bool {
-        // `mask` is capacity - 1, so `>=` here is `>` on what is free.
-        if self.slots.mask - keep >= self.in_use() {
+        if self.slots.capacity() - keep > self.in_use() {
             return true;
         }
         self.look_across();
-        self.slots.mask - keep >= self.in_use()
+        self.slots.capacity() - keep > self.in_use()
     }
 
     #[cold]
@@ -155,6 +155,7 @@ impl<T: Send> Producer<T> {
     /// `has_room` was true since the last write.
     #[inline]
     unsafe fn write(&mut self, item: T) {
+        self.slots.will_write_behind(self.tail);
         // SAFETY: the caller found `tail - released < capacity`, so by the lane's invariant the slot
         // is vacant and the consumer stays away from it until `publish`.
         unsafe { self.slots.write(self.tail, item) };
@@ -184,17 +185,8 @@ impl<T: Send> Consumer<T> {
         // contents ours, and moving `head` on makes sure that nobody reads it out a second time.
         let item = unsafe { self.slots.read(self.head) };
         self.head = self.head.wrapping_add(1);
+        self.slots.will_read(self.head, self.published);
         Some(item)
-    }
-
-    /// The next item, left where it is.
-    #[inline]
-    pub fn peek(&mut self) -> Option<&T> {
-        if self.head == self.published && self.available() == 0 {
-            return None;
-        }
-        // SAFETY: as in `pop`; the item stays in place while the returned borrow holds `self`.
-        Some(unsafe { self.slots.peek(self.head) })
     }
 
     /// How many items wait. Looks across: once per batch, not once per item.
@@ -277,8 +269,6 @@ struct Side {
     gone: AtomicBool,
 }
 
-type Slot<T> = UnsafeCell<MaybeUninit<T>>;
-
 // SAFETY: an item is reached by one thread at a time: the lane's invariant gives each slot one owner,
 // and the index stores (Release) and loads (Acquire) hand it over. Items move between threads, so `T: Send`.
 unsafe impl<T: Send> Send for Shared<T> {}
@@ -297,70 +287,6 @@ impl<T> Drop for Shared<T> {
             self.slots[head & mask].with_mut(|slot| unsafe { (*slot).assume_init_drop() });
             head = head.wrapping_add(1);
         }
-    }
-}
-
-/// The slots as each end keeps them at hand: no way through the `Arc` and no bounds check per item.
-struct Slots<T> {
-    first: *const Slot<T>,
-    mask: usize,
-}
-
-// SAFETY: the pointer leads into `Shared`, which is Send and Sync for such `T`; the end that holds this
-// also holds the `Arc` that keeps it alive.
-unsafe impl<T: Send> Send for Slots<T> {}
-
-impl<T> Slots<T> {
-    fn of(shared: &Shared<T>) -> Self {
-        Self {
-            first: shared.slots.as_ptr(),
-            mask: shared.slots.len() - 1,
-        }
-    }
-
-    fn capacity(&self) -> usize {
-        self.mask + 1
-    }
-
-    /// # Safety
-    ///
-    /// The caller's end keeps `Shared` alive.
-    #[inline(always)]
-    unsafe fn at(&self, index: usize) -> &Slot<T> {
-        // SAFETY: `index & mask` is below the length, a power of two, and the box never moves or shrinks;
-        // the caller keeps it alive.
-        unsafe { &*self.first.add(index & self.mask) }
-    }
-
-    /// # Safety
-    ///
-    /// The slot is vacant and the caller's.
-    #[inline(always)]
-    unsafe fn write(&self, index: usize, item: T) {
-        // SAFETY: the caller owns the slot, so nobody else holds a pointer to its inside.
-        unsafe {
-            self.at(index).with_mut(|slot| {
-                (*slot).write(item);
-            });
-        }
-    }
-
-    /// # Safety
-    ///
-    /// The slot holds an item and is the caller's, who counts it as vacant from now on.
-    #[inline(always)]
-    unsafe fn read(&self, index: usize) -> T {
-        // SAFETY: the caller owns the slot, says that it is initialised, and never reads it again.
-        unsafe { self.at(index).with(|slot| (*slot).assume_init_read()) }
-    }
-
-    /// # Safety
-    ///
-    /// The slot holds an item and is the caller's for as long as the borrow lives.
-    #[inline(always)]
-    unsafe fn peek(&self, index: usize) -> &T {
-        // SAFETY: the caller owns the initialised slot while the borrow lives.
-        unsafe { self.at(index).with(|slot| (*slot).assume_init_ref()) }
     }
 }
 
@@ -388,12 +314,10 @@ pub(super) fn lane_from<T: Send>(
         producer: side(),
         consumer: side(),
         producer_waits: CachePadded::new(AtomicBool::new(false)),
-        slots: (0..capacity)
-            .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
-            .collect(),
+        slots: slots::vacant(capacity),
     });
     let producer = Producer {
-        slots: Slots::of(&shared),
+        slots: Slots::of(&shared.slots),
         tail: first,
         published: first,
         released: first,
@@ -401,7 +325,7 @@ pub(super) fn lane_from<T: Send>(
         shared: Arc::clone(&shared),
     };
     let consumer = Consumer {
-        slots: Slots::of(&shared),
+        slots: Slots::of(&shared.slots),
         head: first,
         released: first,
         published: first,
@@ -444,7 +368,6 @@ mod tests {
         assert_eq!(rx.pop(), None);
         assert!(tx.publish());
         assert!(!tx.publish(), "nothing new to show");
-        assert_eq!(rx.peek(), Some(&1));
         assert_eq!((rx.pop(), rx.pop(), rx.pop()), (Some(1), Some(2), None));
     }
 

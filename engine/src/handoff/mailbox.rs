@@ -95,8 +95,7 @@ impl<T> Clone for Sender<T> {
 }
 
 impl<T: Send> Receiver<T> {
-    /// The oldest message. A tick takes at most [`capacity`](Self::capacity) of them, or busy
-    /// senders would hold it.
+    /// The oldest message. A tick takes a bounded number of them, or busy senders would hold it.
     pub fn receive(&mut self) -> Option<T> {
         self.shared.queue.pop()
     }
@@ -104,11 +103,6 @@ impl<T: Send> Receiver<T> {
     /// True when no message waits: the mailbox's part of the last look before sleeping.
     pub fn is_empty(&self) -> bool {
         self.shared.queue.is_empty()
-    }
-
-    /// How many messages the mailbox holds.
-    pub fn capacity(&self) -> usize {
-        self.shared.queue.capacity()
     }
 }
 

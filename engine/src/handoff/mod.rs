@@ -1,17 +1,15 @@
 //! The handoff: how messages cross between threads, and how the other thread learns of it.
 //!
-//! `lane` carries, `inbox` tells (`ready` says which lane, `wake` whether anybody sleeps), `mailbox`
+//! `lane` carries (over `slots`), `inbox` tells (`ready` says which lane, `wake` whether anybody sleeps), `mailbox`
 //! is for what is rare. Invariant of the room: no call here blocks, and nothing sent is lost, seen
-//! twice, or left lying beside a sleeping reader. It opens no file, socket or ring of the kernel's but
-//! the eventfd that [`wake::EventFdWake`] writes. docs/handoff.md draws the whole and argues it.
-
-// The shard and the service runner come to use all of this; benches do already.
-#![cfg_attr(not(feature = "internals"), allow(dead_code))]
+//! twice, or left lying beside a sleeping reader. It opens no file, socket or ring of the kernel's.
+//! docs/handoff.md draws the whole and argues it.
 
 pub mod inbox;
 pub mod lane;
 pub mod mailbox;
 pub mod ready;
+mod slots;
 mod sync;
 pub mod wake;
 

@@ -5,15 +5,14 @@
 //! At most one wake is sent per announced sleep. Both sides put one SeqCst fence between their store and
 //! their load; docs/handoff.md has the argument.
 //!
-//! Nothing here knows io_uring: a shard hands in the eventfd that its ring reads.
+//! Nothing here knows io_uring: a shard hands in the waker that ends its wait.
 
-use std::{fmt, io, os::fd::OwnedFd, sync::Arc};
+use std::fmt;
 
 use crossbeam_utils::{
     CachePadded,
     sync::{Parker, Unparker},
 };
-use rustix::event::EventfdFlags;
 
 use super::sync::{AtomicBool, Ordering, fence};
 
@@ -131,48 +130,13 @@ impl Wake for ThreadWake {
     }
 }
 
-/// Wakes whoever reads an eventfd, such as a shard whose ring has a read of it in flight.
-///
-/// The descriptor blocks, so that a ring's read of it waits. The write cannot block, because the counter has room for 2^64 - 2
-/// wakes and each read empties it.
-#[derive(Debug, Clone)]
-pub struct EventFdWake(Arc<OwnedFd>);
-
-impl EventFdWake {
-    /// A fresh eventfd, counter at zero.
-    ///
-    /// # Errors
-    ///
-    /// EMFILE, ENFILE or ENOMEM, as eventfd(2) has them.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self(Arc::new(rustix::event::eventfd(
-            0,
-            EventfdFlags::CLOEXEC,
-        )?)))
-    }
-
-    /// The descriptor to read eight bytes from, once per wake.
-    pub fn fd(&self) -> &Arc<OwnedFd> {
-        &self.0
-    }
-}
-
-impl Wake for EventFdWake {
-    fn wake(&self) {
-        let written =
-            rustix::io::retry_on_intr(|| rustix::io::write(&*self.0, &1u64.to_ne_bytes()));
-        // eventfd(2) knows EAGAIN (cannot be, see above) and EINVAL (another value or length).
-        assert!(
-            written.is_ok(),
-            "write of 1 to our own eventfd: {written:?}"
-        );
-    }
-}
-
 #[cfg(all(test, not(megamux_loom)))]
 mod tests {
     use std::{
-        sync::atomic::{AtomicU32, Ordering},
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+        },
         thread,
     };
 
@@ -218,19 +182,6 @@ mod tests {
             scope.spawn(|| assert_eq!(sleeper.notify(), Notified::Woken));
             parker.park();
             drop(nap);
-        });
-    }
-
-    #[test]
-    fn an_eventfd_carries_the_wake() {
-        let wake = EventFdWake::new().unwrap();
-        let sleeper = Sleeper::new(Box::new(wake.clone()));
-        thread::scope(|scope| {
-            let _nap = sleeper.announce();
-            scope.spawn(|| assert_eq!(sleeper.notify(), Notified::Woken));
-            let mut count = [0; 8];
-            assert_eq!(rustix::io::read(&**wake.fd(), &mut count), Ok(8));
-            assert_eq!(u64::from_ne_bytes(count), 1);
         });
     }
 }
