@@ -59,10 +59,7 @@ impl<D: Driver> Shard<D> {
         if !opens || conn.has(flag::STARVED | flag::CONTROL) {
             return;
         }
-        if conn.has(flag::NO_READ) {
-            return self.hold_receive(slot);
-        }
-        if conn.receive != Receive::Idle {
+        if conn.has(flag::NO_READ) || conn.receive != Receive::Idle {
             return;
         }
         let last_in_ms = conn.last_in_ms;
@@ -75,7 +72,11 @@ impl<D: Driver> Shard<D> {
         self.core.turn(slot, |conn| conn.receive = how);
         match how {
             Receive::Armed => {
-                self.driver.recv_multishot(slot, token, limits::RECEIVE_CREDIT);
+                match self.driver.caps().recv_budget {
+                    true => self.driver.recv_multishot(slot, token, limits::RECEIVE_CREDIT),
+                    // Without credit a multishot takes all that the pool has before anybody can stop it.
+                    false => self.driver.recv_once(slot, token),
+                }
                 let conn = self.core.conn(slot);
                 if !conn.has(flag::LISTED) {
                     conn.set(flag::LISTED);
@@ -96,13 +97,6 @@ impl<D: Driver> Shard<D> {
             conn.trim();
             self.drop_queue(slot);
             self.cancel_stall_timer(slot);
-        }
-    }
-
-    /// Reading is paused with a receive under way. With credit it ends by itself; without, it is cancelled.
-    fn hold_receive(&mut self, slot: u32) {
-        if self.core.conn(slot).receive == Receive::Armed && !self.driver.caps().recv_budget {
-            self.cancel_receive(slot);
         }
     }
 

@@ -36,7 +36,7 @@ fn slow_readers_cost_bounded_memory_and_harm_nobody(caps: Caps) {
         beside.rate(),
         grown >> 10,
     );
-    assert!(grown <= most_memory(caps), "{grown} bytes");
+    assert!(grown <= MOST_MEMORY, "{grown} bytes");
     assert!(beside.p99() <= 20 * alone.p99().max(Duration::from_millis(5)));
     assert!(beside.rate() >= alone.rate() / 10.0);
     slow.into_iter().for_each(reset);
@@ -84,15 +84,8 @@ fn a_slow_reader_misses_nothing(caps: Caps) {
     server.is_well();
 }
 
-/// What all of them together may cost.
-fn most_memory(caps: Caps) -> u64 {
-    match caps {
-        // The receive pool, and for each a queue above its high watermark by what was on its way.
-        Caps::All => 24 << 20,
-        // Without a bound on what is on its way only the hard caps of the queues hold.
-        Caps::Required => 20 * (4 << 20),
-    }
-}
+/// What all of them together may cost: the receive pool, and for each a queue above its high watermark by what was on its way.
+const MOST_MEMORY: u64 = 24 << 20;
 
 /// One of a hundred, of three kinds; each sends until the server takes no more of it.
 fn slow_readers(server: &Server) -> Vec<TcpStream> {
