@@ -4,8 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use megamux_engine::{
-    CloseReason, Config, ConnId, ConnInfo, Cx, Engine, Frame, Handler, Input, Listen, Placement,
-    RecvBuf, Scope, Service, ServiceCx, StartError,
+    CloseReason, Config, ConnId, ConnInfo, Cx, Engine, Frame, Handler, Input, Listen, Placement, RecvBuf, Scope,
+    Service, ServiceCx, StartError,
 };
 
 type Outcome = Result<(), CloseReason>;

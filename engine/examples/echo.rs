@@ -4,9 +4,7 @@
 
 use std::error::Error;
 
-use megamux_engine::{
-    CloseReason, Config, ConnInfo, Cx, Engine, Handler, Listen, NO_SERVICE, NoService, Pin, RecvBuf,
-};
+use megamux_engine::{CloseReason, Config, ConnInfo, Cx, Engine, Handler, Listen, NO_SERVICE, NoService, Pin, RecvBuf};
 
 struct Echo;
 
@@ -18,12 +16,7 @@ impl Handler for Echo {
         Ok(())
     }
 
-    fn on_data(
-        &mut self,
-        cx: &mut Cx<'_, NoService>,
-        _: &mut (),
-        data: &mut RecvBuf<'_>,
-    ) -> Result<(), CloseReason> {
+    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, _: &mut (), data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
         // The received bytes go back from where the kernel put them.
         cx.send_frame(data.take_all());
         Ok(())

@@ -4,8 +4,8 @@
 use std::{fs::File, io, io::Read};
 
 use megamux_engine::{
-    Async, AsyncCx, AsyncInput, AsyncRuntime, AsyncService, CloseReason, Config, ConnInfo, Cx,
-    Engine, Frame, Handler, Input, Listen, RecvBuf, RuntimeKind,
+    Async, AsyncCx, AsyncInput, AsyncRuntime, AsyncService, CloseReason, Config, ConnInfo, Cx, Engine, Frame, Handler,
+    Input, Listen, RecvBuf, RuntimeKind,
 };
 
 /// No more of a file than this is served.
@@ -66,9 +66,7 @@ async fn get(line: &[u8], runtime: RuntimeKind) -> io::Result<Vec<u8>> {
     if runtime == RuntimeKind::Tokio {
         let read = move || {
             let file = File::open(name)?;
-            file.take(MOST as u64)
-                .read_to_end(&mut bytes)
-                .map(|_| bytes)
+            file.take(MOST as u64).read_to_end(&mut bytes).map(|_| bytes)
         };
         return tokio::task::spawn_blocking(read).await?;
     }

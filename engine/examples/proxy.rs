@@ -4,8 +4,8 @@
 use std::{collections::HashMap, io};
 
 use megamux_engine::{
-    CloseReason, Config, ConnId, ConnInfo, Cx, Engine, Handler, Listen, NO_SERVICE, NoService,
-    Origin, RecvBuf, StartError, net::Addr,
+    CloseReason, Config, ConnId, ConnInfo, Cx, Engine, Handler, Listen, NO_SERVICE, NoService, Origin, RecvBuf,
+    StartError, net::Addr,
 };
 
 type Outcome<T = ()> = Result<T, CloseReason>;
@@ -76,10 +76,7 @@ impl Handler for Relay {
 pub fn start(addr: &str, upstream: Addr) -> Result<Engine, StartError> {
     let mut builder = Engine::builder(Config::default())?;
     let listen = Listen::tcp(addr).send_queue(HIGH / 4, HIGH, 4 * HIGH);
-    let relay = move |_shard| Relay {
-        upstream: upstream.clone(),
-        others: HashMap::new(),
-    };
+    let relay = move |_shard| Relay { upstream: upstream.clone(), others: HashMap::new() };
     builder.listen(listen.keep_reading(), &NO_SERVICE, relay)?;
     builder.start()
 }

@@ -241,9 +241,7 @@ impl<D: Driver> Shard<D> {
 
     /// Hands a connection to another endpoint, if its handler asked for that.
     pub(crate) fn upgrade(&mut self, slot: u32) {
-        let Some((to, leftover)) =
-            self.core.conn(slot).extra.as_mut().and_then(|extra| extra.upgrade.take())
-        else {
+        let Some((to, leftover)) = self.core.conn(slot).extra.as_mut().and_then(|extra| extra.upgrade.take()) else {
             return;
         };
         let Some(facts) = self.core.endpoints.get(usize::from(to.0)).cloned() else {

@@ -32,11 +32,7 @@ impl AdmissionConfig {
     pub(crate) fn new(total: u32, per_source: u32) -> Self {
         let cells = (total / 16).max(1).next_power_of_two();
         let table_bits = cells.ilog2().clamp(*TABLE_BITS.start(), *TABLE_BITS.end());
-        AdmissionConfig {
-            total: total.min(MOST_TOTAL),
-            per_source,
-            table_bits,
-        }
+        AdmissionConfig { total: total.min(MOST_TOTAL), per_source, table_bits }
     }
 }
 
@@ -106,23 +102,11 @@ impl From<Refusal> for RefusalCause {
 impl Admission {
     /// Counts at zero. `seed` is random and secret.
     pub(crate) fn new(config: AdmissionConfig, seed: u64) -> Self {
-        assert!(
-            TABLE_BITS.contains(&config.table_bits),
-            "table_bits outside {TABLE_BITS:?}"
-        );
+        assert!(TABLE_BITS.contains(&config.table_bits), "table_bits outside {TABLE_BITS:?}");
         assert!(config.total <= MOST_TOTAL, "total above {MOST_TOTAL}");
-        let cells = if config.per_source == 0 {
-            0
-        } else {
-            1 << config.table_bits
-        };
+        let cells = if config.per_source == 0 { 0 } else { 1 << config.table_bits };
         let row = || (0..cells).map(|_| AtomicU32::new(0)).collect();
-        Admission {
-            config,
-            seed,
-            total: AtomicU32::new(0),
-            rows: [row(), row()],
-        }
+        Admission { config, seed, total: AtomicU32::new(0), rows: [row(), row()] }
     }
 
     /// Connections admitted now.
@@ -132,11 +116,7 @@ impl Admission {
 
     /// Counts one more connection, unless a cap forbids it. Without `peer` no source is counted: for Unix sockets, and
     /// where a proxy in front will name the source later ([`Admission::rebind`]).
-    pub(crate) fn try_admit(
-        &self,
-        listener: &ListenerCount,
-        peer: Option<SocketAddr>,
-    ) -> Result<Admit, Refusal> {
+    pub(crate) fn try_admit(&self, listener: &ListenerCount, peer: Option<SocketAddr>) -> Result<Admit, Refusal> {
         if !try_count(&self.total, self.config.total) {
             return Err(Refusal::TotalCap);
         }
@@ -154,11 +134,7 @@ impl Admission {
     }
 
     /// Counts the connection under another source; if that one is full the old source stays.
-    pub(crate) fn rebind(
-        &self,
-        admit: &mut Admit,
-        peer: Option<SocketAddr>,
-    ) -> Result<(), Refusal> {
+    pub(crate) fn rebind(&self, admit: &mut Admit, peer: Option<SocketAddr>) -> Result<(), Refusal> {
         let source = self.source(peer);
         if source == admit.source {
             return Ok(());
@@ -171,12 +147,7 @@ impl Admission {
     }
 
     /// Counts the connection for another listener; if that one is full it counts for neither.
-    pub(crate) fn move_to(
-        &self,
-        from: &ListenerCount,
-        to: &ListenerCount,
-        admit: Admit,
-    ) -> Result<Admit, Refusal> {
+    pub(crate) fn move_to(&self, from: &ListenerCount, to: &ListenerCount, admit: Admit) -> Result<Admit, Refusal> {
         if !try_count(&to.open, to.cap) {
             self.release(from, admit);
             return Err(Refusal::ListenerCap);
@@ -209,9 +180,7 @@ impl Admission {
         for cell in cells {
             cell.fetch_add(1, SeqCst);
         }
-        let admitted = cells
-            .iter()
-            .any(|cell| cell.load(SeqCst) <= self.config.per_source);
+        let admitted = cells.iter().any(|cell| cell.load(SeqCst) <= self.config.per_source);
         if !admitted {
             cells.into_iter().for_each(uncount);
         }
@@ -238,10 +207,7 @@ impl ListenerCount {
     /// A count at zero. A `cap` of 0 is no cap.
     pub(crate) fn new(cap: u32) -> Self {
         let cap = if cap == 0 { u32::MAX } else { cap };
-        ListenerCount {
-            cap,
-            open: AtomicU32::new(0),
-        }
+        ListenerCount { cap, open: AtomicU32::new(0) }
     }
 
     /// Connections open on this listener.
@@ -313,20 +279,12 @@ mod tests {
     }
 
     /// Every thread asks `attempts` times; all that was admitted, before any of it is given back.
-    fn race(
-        admission: &Admission,
-        listener: &ListenerCount,
-        attempts: usize,
-        address: &str,
-    ) -> Vec<Admit> {
+    fn race(admission: &Admission, listener: &ListenerCount, attempts: usize, address: &str) -> Vec<Admit> {
         let attempt = |_| admission.try_admit(listener, peer(address)).ok();
         thread::scope(|scope| {
             let work = || (0..attempts).filter_map(attempt).collect::<Vec<_>>();
             let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
-            threads
-                .into_iter()
-                .flat_map(|thread| thread.join().unwrap())
-                .collect()
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         })
     }
 
@@ -344,9 +302,7 @@ mod tests {
             assert_eq!(admitted.len(), 1000);
             assert_eq!((admission.total(), listener.open()), (1000, 1000));
 
-            admitted
-                .into_iter()
-                .for_each(|admit| admission.release(&listener, admit));
+            admitted.into_iter().for_each(|admit| admission.release(&listener, admit));
             assert_empty(&admission, &listener);
         }
     }
@@ -354,11 +310,7 @@ mod tests {
     #[test]
     fn no_cap_is_passed_while_connections_come_and_go() {
         for (total, listener, source) in [(1, 0, 0), (9, 1, 0), (9, 0, 1), (9, 0, 5)] {
-            let cap = [total, listener, source]
-                .into_iter()
-                .filter(|&cap| cap > 0)
-                .min()
-                .unwrap();
+            let cap = [total, listener, source].into_iter().filter(|&cap| cap > 0).min().unwrap();
             let (admission, listener) = (admission(total, source), ListenerCount::new(listener));
             let open = AtomicU32::new(0);
             let come_and_go = || {
@@ -380,10 +332,7 @@ mod tests {
         let check = |total, listener, source, refusal| {
             let (admission, listener) = (admission(total, source), ListenerCount::new(listener));
             let admit = admission.try_admit(&listener, peer("192.0.2.1")).unwrap();
-            assert_eq!(
-                admission.try_admit(&listener, peer("192.0.2.1")),
-                Err(refusal)
-            );
+            assert_eq!(admission.try_admit(&listener, peer("192.0.2.1")), Err(refusal));
             admission.release(&listener, admit);
             assert_empty(&admission, &listener);
         };
@@ -411,40 +360,26 @@ mod tests {
     #[test]
     fn connections_without_a_source_meet_the_other_caps_only() {
         let (admission, listener) = (admission(3, 1), ListenerCount::new(0));
-        let admitted: Vec<_> = (0..3)
-            .map(|_| admission.try_admit(&listener, None).unwrap())
-            .collect();
+        let admitted: Vec<_> = (0..3).map(|_| admission.try_admit(&listener, None).unwrap()).collect();
         assert_eq!(admission.try_admit(&listener, None), Err(Refusal::TotalCap));
-        admitted
-            .into_iter()
-            .for_each(|admit| admission.release(&listener, admit));
+        admitted.into_iter().for_each(|admit| admission.release(&listener, admit));
         assert_empty(&admission, &listener);
     }
 
     /// Sources that share cells with `victim`, by which rows they share.
-    fn sharing(
-        admission: &Admission,
-        victim: Source,
-        rows: [bool; 2],
-    ) -> impl Iterator<Item = SocketAddr> {
+    fn sharing(admission: &Admission, victim: Source, rows: [bool; 2]) -> impl Iterator<Item = SocketAddr> {
         let cell = |source: Source| admission.cells(source).unwrap().map(std::ptr::from_ref);
         let target = cell(victim);
-        (0x0A00_0000u32..)
-            .map(|ip| SocketAddr::new(IpAddr::V4(ip.into()), 1))
-            .filter(move |&peer| {
-                let cells = cell(Source::of(peer, admission.seed));
-                [cells[0] == target[0], cells[1] == target[1]] == rows
-            })
+        (0x0A00_0000u32..).map(|ip| SocketAddr::new(IpAddr::V4(ip.into()), 1)).filter(move |&peer| {
+            let cells = cell(Source::of(peer, admission.seed));
+            [cells[0] == target[0], cells[1] == target[1]] == rows
+        })
     }
 
     #[test]
     fn only_a_collision_in_both_rows_refuses_an_innocent_source() {
         const CAP: u32 = 4;
-        let config = AdmissionConfig {
-            total: 1000,
-            per_source: CAP,
-            table_bits: 8,
-        };
+        let config = AdmissionConfig { total: 1000, per_source: CAP, table_bits: 8 };
         let (admission, listener) = (Admission::new(config, 1), ListenerCount::new(0));
         let victim = peer("192.0.2.1");
         let source = Source::of(victim.unwrap(), admission.seed);
@@ -453,25 +388,14 @@ mod tests {
             admitted.extend((0..CAP).map(|_| admission.try_admit(&listener, Some(peer)).unwrap()));
         };
 
-        sharing(&admission, source, [true, false])
-            .take(3)
-            .for_each(&mut fill);
-        let admit = admission
-            .try_admit(&listener, victim)
-            .expect("the other row knows better");
+        sharing(&admission, source, [true, false]).take(3).for_each(&mut fill);
+        let admit = admission.try_admit(&listener, victim).expect("the other row knows better");
         admission.release(&listener, admit);
 
-        sharing(&admission, source, [false, true])
-            .take(1)
-            .for_each(&mut fill);
-        assert_eq!(
-            admission.try_admit(&listener, victim),
-            Err(Refusal::SourceCap)
-        );
+        sharing(&admission, source, [false, true]).take(1).for_each(&mut fill);
+        assert_eq!(admission.try_admit(&listener, victim), Err(Refusal::SourceCap));
 
-        admitted
-            .into_iter()
-            .for_each(|admit| admission.release(&listener, admit));
+        admitted.into_iter().for_each(|admit| admission.release(&listener, admit));
         assert_empty(&admission, &listener);
     }
 
@@ -482,10 +406,7 @@ mod tests {
         let mut second = admission.try_admit(&listener, None).unwrap();
         assert_eq!(admission.rebind(&mut first, peer("192.0.2.1")), Ok(()));
         assert_eq!(admission.rebind(&mut first, peer("192.0.2.1")), Ok(()));
-        assert_eq!(
-            admission.rebind(&mut second, peer("192.0.2.1")),
-            Err(Refusal::SourceCap)
-        );
+        assert_eq!(admission.rebind(&mut second, peer("192.0.2.1")), Err(Refusal::SourceCap));
         assert_eq!(admission.rebind(&mut second, peer("192.0.2.2")), Ok(()));
         admission.release(&listener, first);
         assert_eq!(admission.rebind(&mut second, peer("192.0.2.1")), Ok(()));

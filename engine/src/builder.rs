@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use crossbeam_utils::sync::Parker;
 
+use crate::admission::{Admission, AdmissionConfig, ListenerCount};
 #[cfg(feature = "tokio-uring")]
 use crate::async_service::{self, Async, AsyncParts, AsyncRuntime, AsyncService, TaskWake};
-use crate::admission::{Admission, AdmissionConfig, ListenerCount};
 use crate::budget::EngineBudget;
 use crate::buffer::PoolConfig;
 use crate::config::{Config, Datagram, Dialer, EndpointOptions, Listen};
@@ -212,10 +212,7 @@ impl Builder {
     fn check_service(&self, name: &str) -> Result<(), StartError> {
         match self.services.len() < limits::SERVICES {
             true => Ok(()),
-            false => Err(StartError::Service {
-                name: name.to_owned(),
-                reason: "an engine has at most 16 services",
-            }),
+            false => Err(StartError::Service { name: name.to_owned(), reason: "an engine has at most 16 services" }),
         }
     }
 

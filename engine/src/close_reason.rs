@@ -91,10 +91,7 @@ impl CloseReason {
     pub(crate) const fn lingers(self) -> bool {
         matches!(
             self,
-            CloseReason::ProtocolError
-                | CloseReason::FrameTooLarge
-                | CloseReason::FilterError
-                | CloseReason::Requested
+            CloseReason::ProtocolError | CloseReason::FrameTooLarge | CloseReason::FilterError | CloseReason::Requested
         )
     }
 
@@ -102,10 +99,7 @@ impl CloseReason {
     pub(crate) const fn resets(self) -> bool {
         matches!(
             self,
-            CloseReason::SlowConsumer
-                | CloseReason::BudgetVictim
-                | CloseReason::WriteStall
-                | CloseReason::Stopped
+            CloseReason::SlowConsumer | CloseReason::BudgetVictim | CloseReason::WriteStall | CloseReason::Stopped
         )
     }
 }

@@ -33,7 +33,10 @@ pub(crate) enum Control {
     Unlisten(EndpointId),
     Close(ConnId, CloseReason),
     Dial(DialRequest),
-    Connections { most: usize, reply: Arc<dyn Fn(Connections) + Send + Sync> },
+    Connections {
+        most: usize,
+        reply: Arc<dyn Fn(Connections) + Send + Sync>,
+    },
     Drain(Duration),
     Stop,
     /// No shard has connections any more.
@@ -151,12 +154,8 @@ impl<D: Driver> Shard<D> {
     /// Makes an endpoint's part on this shard and arms its socket; a socket that comes during a drain is closed.
     pub(crate) fn add_endpoint(&mut self, spec: &EndpointSpec, socket: Socket) {
         debug_assert_eq!(usize::from(spec.id.0), self.endpoints.len());
-        let mut doors = Doors {
-            ports: &mut self.ports,
-            shard: self.core.shard,
-            bell: &self.bell,
-            capacity: self.lane_capacity,
-        };
+        let mut doors =
+            Doors { ports: &mut self.ports, shard: self.core.shard, bell: &self.bell, capacity: self.lane_capacity };
         self.endpoints.push((spec.build)(spec.id, &mut doors));
         self.core.endpoints.push(
             EndpointFacts {
@@ -248,7 +247,8 @@ impl<D: Driver> Shard<D> {
             self.finished.say();
         }
         let all_finished = self.core.handle.all_finished();
-        self.stopped = self.finished.is_said() && (self.hosts.is_empty() || all_finished && self.heard_all && !self.more);
+        self.stopped =
+            self.finished.is_said() && (self.hosts.is_empty() || all_finished && self.heard_all && !self.more);
         if all_finished && !self.heard_all {
             // What was told just before the last one finished is there for the next step.
             self.heard_all = true;

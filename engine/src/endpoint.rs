@@ -52,11 +52,7 @@ pub(crate) struct Typed<H: Handler> {
 }
 
 impl<H: Handler> Typed<H> {
-    pub(crate) fn new(
-        id: EndpointId,
-        handler: H,
-        port: Option<NumberedPort<H::Service>>,
-    ) -> Typed<H> {
+    pub(crate) fn new(id: EndpointId, handler: H, port: Option<NumberedPort<H::Service>>) -> Typed<H> {
         Typed { id, handler, conns: Slab::new(), port }
     }
 

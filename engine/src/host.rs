@@ -64,7 +64,13 @@ struct OutLane<O> {
 impl<O: Send> Outbox<O> {
     fn new(shards: usize) -> Outbox<O> {
         let lane = || OutLane { link: None, spill: VecDeque::new() };
-        Outbox { shards: (0..shards).map(|_| lane()).collect(), spilled: 0, gone: 0, drains_later: false, drained: false }
+        Outbox {
+            shards: (0..shards).map(|_| lane()).collect(),
+            spilled: 0,
+            gone: 0,
+            drains_later: false,
+            drained: false,
+        }
     }
 
     #[inline]

@@ -26,9 +26,7 @@ impl ConnId {
     /// `shard:12 | generation:28 | slot:24`.
     pub(crate) fn new(shard: ShardId, generation: u32, slot: u32) -> ConnId {
         ConnId(
-            u64::from(shard.0) << (SLOT_BITS + GENERATION_BITS)
-                | u64::from(generation) << SLOT_BITS
-                | u64::from(slot),
+            u64::from(shard.0) << (SLOT_BITS + GENERATION_BITS) | u64::from(generation) << SLOT_BITS | u64::from(slot),
         )
     }
 

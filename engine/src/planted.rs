@@ -20,13 +20,8 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 5] = [
-        Bug::LostByte,
-        Bug::ReleasedTwice,
-        Bug::EarlyClose,
-        Bug::UntoldClose,
-        Bug::StarvedForever,
-    ];
+    pub const ALL: [Bug; 5] =
+        [Bug::LostByte, Bug::ReleasedTwice, Bug::EarlyClose, Bug::UntoldClose, Bug::StarvedForever];
 }
 
 thread_local! {

@@ -54,8 +54,7 @@ impl<D: Driver> Shard<D> {
     /// Arms the next receive, unless one is under way or reading is paused.
     pub(crate) fn arm_receive(&mut self, slot: u32) {
         let conn = self.core.conn(slot);
-        let opens = conn.state == State::Open
-            || conn.extra.as_ref().is_some_and(|extra| extra.filter.is_some());
+        let opens = conn.state == State::Open || conn.extra.as_ref().is_some_and(|extra| extra.filter.is_some());
         if !opens || conn.has(flag::STARVED | flag::CONTROL) {
             return;
         }
@@ -124,9 +123,8 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn readable(&mut self, slot: u32, result: i32) {
         self.core.turn(slot, |conn| conn.receive = Receive::Idle);
         let conn = self.core.conn(slot);
-        let wants = matches!(conn.state, State::Opening | State::Open)
-            && conn.why.is_none()
-            && !conn.has(flag::NO_READ);
+        let wants =
+            matches!(conn.state, State::Opening | State::Open) && conn.why.is_none() && !conn.has(flag::NO_READ);
         if result >= 0 && wants {
             let token = conn.token(Kind::Recv, slot);
             self.core.turn(slot, |conn| conn.receive = Receive::Once);

@@ -45,7 +45,8 @@ impl<D: Driver> Shard<D> {
         let taken = result.max(0) as usize;
         let Some(queue) = &mut conn.send else { return };
         #[cfg(feature = "planted")]
-        let taken = taken + usize::from(0 < taken && taken < queue.queued_bytes() && planted::is(planted::Bug::LostByte));
+        let taken =
+            taken + usize::from(0 < taken && taken < queue.queued_bytes() && planted::is(planted::Bug::LostByte));
         queue.complete(taken, &mut self.core.chunks);
         conn.bytes_out += taken as u64;
         if taken > 0 {

@@ -122,20 +122,13 @@ impl<S: Service> ServiceTester<S> {
     /// When `service` is not the builder's only service, or is not placed on a thread of its own.
     pub fn new(builder: Builder, service: &ServiceRef<S>) -> ServiceTester<S> {
         let engine = builder.handle().clone();
-        let (_, link) = service
-            .link(ShardId(0))
-            .expect("a service of this builder is tested");
+        let (_, link) = service.link(ShardId(0)).expect("a service of this builder is tested");
         let (parts, mut threads) = builder
-            .into_parts(0, |_, shards| {
-                Ok((0..shards).map(|_| Socket::None).collect())
-            })
+            .into_parts(0, |_, shards| Ok((0..shards).map(|_| Socket::None).collect()))
             .expect("sockets that are not made cannot fail");
         assert_eq!(threads.len(), 1, "the only service, on its own thread");
         let ThreadHost { host, inbox, .. } = threads.remove(0);
-        let pool = PoolConfig {
-            buffers: 1,
-            buffer_size: 1,
-        };
+        let pool = PoolConfig { buffers: 1, buffer_size: 1 };
         let mut tester = ServiceTester {
             host,
             inbox,
@@ -230,9 +223,7 @@ impl<S: Service> ServiceTester<S> {
             while let Some(order) = seat.mail.receive() {
                 asked.push(match order {
                     Control::Close(conn, why) => Asked::Close(conn, why),
-                    Control::Connections { most, reply } => {
-                        Asked::Connections(ListingAsked { shard, most, reply })
-                    }
+                    Control::Connections { most, reply } => Asked::Connections(ListingAsked { shard, most, reply }),
                     _ => Asked::Other,
                 });
             }
@@ -316,20 +307,13 @@ impl<S: Service> ServiceTester<S> {
 impl ListingAsked {
     /// Answers with these connections, of `total` that the shard has.
     pub fn answer(self, rows: Vec<ConnRow>, total: usize) {
-        (self.reply)(Connections {
-            shard: self.shard,
-            rows,
-            total,
-        });
+        (self.reply)(Connections { shard: self.shard, rows, total });
     }
 }
 
 impl std::fmt::Debug for ListingAsked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ListingAsked")
-            .field("shard", &self.shard)
-            .field("most", &self.most)
-            .finish_non_exhaustive()
+        f.debug_struct("ListingAsked").field("shard", &self.shard).field("most", &self.most).finish_non_exhaustive()
     }
 }
 
@@ -347,12 +331,7 @@ pub fn conn_id(shard: ShardId, slot: u32) -> ConnId {
 
 /// An accepted connection of endpoint 0.
 pub fn conn_info(id: ConnId, peer: Option<SocketAddr>) -> ConnInfo {
-    ConnInfo {
-        id,
-        endpoint: EndpointId(0),
-        origin: Origin::Accepted,
-        peer,
-    }
+    ConnInfo { id, endpoint: EndpointId(0), origin: Origin::Accepted, peer }
 }
 
 /// A row of a listing: a parked connection that has not done anything yet.
@@ -402,9 +381,7 @@ mod tests {
         let mut config = Config::default();
         config.shards = 1;
         let mut builder = Builder::new(config).unwrap();
-        let counter = builder
-            .service("counter", Placement::Thread, factory)
-            .unwrap();
+        let counter = builder.service("counter", Placement::Thread, factory).unwrap();
         ServiceTester::new(builder, &counter)
     }
 
@@ -428,11 +405,7 @@ mod tests {
     fn a_factory_that_panics_is_one_more_failure_of_its_service() {
         let made = AtomicUsize::new(0);
         let mut tester = tester(move || {
-            assert_ne!(
-                made.fetch_add(1, Ordering::Relaxed),
-                1,
-                "the second cannot be made"
-            );
+            assert_ne!(made.fetch_add(1, Ordering::Relaxed), 1, "the second cannot be made");
             Counter(Arc::default())
         });
         let conn = tester.open(ShardId(0), None);

@@ -36,10 +36,7 @@ pub(crate) struct TimerId {
 
 impl TimerId {
     /// Names no timer.
-    pub(crate) const NONE: TimerId = TimerId {
-        at: NONE,
-        generation: 0,
-    };
+    pub(crate) const NONE: TimerId = TimerId { at: NONE, generation: 0 };
 }
 
 /// A timing wheel of timers with keys `K`.
@@ -88,14 +85,7 @@ impl<K: Copy> Wheel<K> {
         for (at, links) in (0..).zip(heads.iter_mut()) {
             *links = Links { prev: at, next: at };
         }
-        Wheel {
-            elapsed: 0,
-            occupied: [0; LEVELS as usize],
-            heads,
-            entries: Vec::new(),
-            free: NONE,
-            armed: 0,
-        }
+        Wheel { elapsed: 0, occupied: [0; LEVELS as usize], heads, entries: Vec::new(), free: NONE, armed: 0 }
     }
 
     /// Timers armed now.
@@ -109,10 +99,7 @@ impl<K: Copy> Wheel<K> {
         let at = self.claim(deadline, key);
         self.place(at);
         self.armed += 1;
-        TimerId {
-            at,
-            generation: self.entry(at).generation(),
-        }
+        TimerId { at, generation: self.entry(at).generation() }
     }
 
     /// Disarms a timer; `false` if it had fired or was cancelled before.
@@ -140,10 +127,7 @@ impl<K: Copy> Wheel<K> {
         let now = now.as_nanos() / RESOLUTION_NANOS;
         let mut left = most;
         while let Some(due) = self.first_slot().filter(|due| due.start <= now) {
-            debug_assert!(
-                self.elapsed <= due.start,
-                "the wheel has passed an occupied slot"
-            );
+            debug_assert!(self.elapsed <= due.start, "the wheel has passed an occupied slot");
             self.elapsed = due.start;
             loop {
                 let at = self.heads[due.head as usize].next;
@@ -193,10 +177,7 @@ impl<K: Copy> Wheel<K> {
         let slot = (deadline >> (level * LEVEL_BITS)) as u32 % SLOTS;
         let head = level * SLOTS + slot;
         let last = self.links(head).prev;
-        *self.links(at) = Links {
-            prev: last,
-            next: head,
-        };
+        *self.links(at) = Links { prev: last, next: head };
         self.links(last).next = at;
         self.links(head).prev = at;
         self.occupied[level as usize] |= 1 << slot;
@@ -215,29 +196,18 @@ impl<K: Copy> Wheel<K> {
 
     /// Takes an entry from the free list, or a new one.
     fn claim(&mut self, deadline: u64, key: K) -> u32 {
-        let links = Links {
-            prev: NONE,
-            next: NONE,
-        };
+        let links = Links { prev: NONE, next: NONE };
         let at = self.free;
         if at == NONE {
             let at = self.entries.len() + HEADS as usize;
             assert!(at < NONE as usize, "four billion timers are armed");
-            self.entries.push(Entry {
-                links,
-                word: deadline,
-                key,
-            });
+            self.entries.push(Entry { links, word: deadline, key });
             return at as u32;
         }
         let entry = &mut self.entries[(at - HEADS) as usize];
         self.free = entry.links.next;
         // The generation is there since the last life ended.
-        *entry = Entry {
-            links,
-            word: entry.word | deadline,
-            key,
-        };
+        *entry = Entry { links, word: entry.word | deadline, key };
         at
     }
 
@@ -362,16 +332,7 @@ mod tests {
         for level in 0..LEVELS - 1 {
             let edge = 1u64 << (level * LEVEL_BITS);
             for start in [0, 1, edge - 1, edge, 3 * edge - 1, 63 * edge, 64 * edge - 1] {
-                for ahead in [
-                    1,
-                    edge - 1,
-                    edge,
-                    edge + 1,
-                    63 * edge,
-                    64 * edge - 1,
-                    64 * edge,
-                    65 * edge,
-                ] {
+                for ahead in [1, edge - 1, edge, edge + 1, 63 * edge, 64 * edge - 1, 64 * edge, 65 * edge] {
                     fires_exactly(start, start + ahead);
                 }
             }
@@ -387,10 +348,7 @@ mod tests {
         loop {
             let now = wheel.next_deadline().expect("the timer is armed");
             wakes += 1;
-            assert!(
-                now <= at(deadline) && wakes <= LEVELS,
-                "{start} to {deadline}"
-            );
+            assert!(now <= at(deadline) && wakes <= LEVELS, "{start} to {deadline}");
             if now == at(deadline) {
                 assert_eq!(fired(&mut wheel, now), [deadline]);
                 return;
@@ -433,10 +391,7 @@ mod tests {
         let mut out = Vec::new();
         let mut calls = 1;
         while wheel.expire(at(100), 3, &mut out) {
-            assert!(
-                wheel.next_deadline().is_some_and(|next| next <= at(100)),
-                "nobody may sleep now"
-            );
+            assert!(wheel.next_deadline().is_some_and(|next| next <= at(100)), "nobody may sleep now");
             calls += 1;
         }
         assert_eq!(out, (0..10).collect::<Vec<_>>());
@@ -484,8 +439,7 @@ mod tests {
             let tick = nanos.div_ceil(RESOLUTION_NANOS).max(self.now);
             let key = (tick, self.inserted);
             self.inserted += 1;
-            self.due
-                .insert(key, wheel.insert(Time::from_nanos(nanos), key));
+            self.due.insert(key, wheel.insert(Time::from_nanos(nanos), key));
         }
 
         fn cancel(&mut self, wheel: &mut Wheel<(u64, u64)>, random: &mut Random) {
@@ -542,10 +496,7 @@ mod tests {
                     _ => {
                         let now = model.pass_time(&mut random);
                         assert_eq!(fired(&mut wheel, now), model.expire(), "seed {seed}");
-                        assert!(
-                            wheel.next_deadline().is_none_or(|next| next > now),
-                            "a shard would spin"
-                        );
+                        assert!(wheel.next_deadline().is_none_or(|next| next > now), "a shard would spin");
                     }
                 }
                 model.check(&mut wheel, &mut random);
@@ -571,14 +522,9 @@ mod tests {
                 for key in out.drain(..) {
                     assert!(last <= key.0 && key.0 <= model.now, "seed {seed}");
                     last = key.0;
-                    model
-                        .ended
-                        .push(model.due.remove(&key).expect("it was armed"));
+                    model.ended.push(model.due.remove(&key).expect("it was armed"));
                 }
-                assert!(
-                    more || model.expire().is_empty(),
-                    "seed {seed}: a timer was forgotten"
-                );
+                assert!(more || model.expire().is_empty(), "seed {seed}: a timer was forgotten");
                 model.check(&mut wheel, &mut random);
             }
         }
@@ -590,14 +536,8 @@ mod tests {
         let (mut wheel, mut random, mut now) = (Wheel::new(), Random(7), 0);
         let mut memory = None;
         for _ in 0..3 {
-            let ids: Vec<_> = (0..TIMERS)
-                .map(|key| wheel.insert(at(now + 1 + random.below(HOUR)), key))
-                .collect();
-            let cancelled = ids
-                .iter()
-                .step_by(3)
-                .filter(|&&id| wheel.cancel(id))
-                .count();
+            let ids: Vec<_> = (0..TIMERS).map(|key| wheel.insert(at(now + 1 + random.below(HOUR)), key)).collect();
+            let cancelled = ids.iter().step_by(3).filter(|&&id| wheel.cancel(id)).count();
             assert_eq!(wheel.len(), TIMERS as usize - cancelled);
 
             now += HOUR;
@@ -605,10 +545,7 @@ mod tests {
             while wheel.expire(at(now), 1024, &mut out) {}
             assert_eq!(out.len(), TIMERS as usize - cancelled);
             assert_eq!((wheel.len(), wheel.occupied), (0, [0; LEVELS as usize]));
-            assert_eq!(
-                *memory.get_or_insert(wheel.entries.capacity()),
-                wheel.entries.capacity()
-            );
+            assert_eq!(*memory.get_or_insert(wheel.entries.capacity()), wheel.entries.capacity());
         }
     }
 }

@@ -28,12 +28,7 @@ pub(crate) struct TimerWord(u64);
 
 impl TimerWord {
     fn pack(kind: u8, place: u8, generation: u32, slot: u32) -> TimerWord {
-        TimerWord(
-            u64::from(kind) << 60
-                | u64::from(place) << 52
-                | u64::from(generation) << SLOT_BITS
-                | u64::from(slot),
-        )
+        TimerWord(u64::from(kind) << 60 | u64::from(place) << 52 | u64::from(generation) << SLOT_BITS | u64::from(slot))
     }
 
     pub(crate) fn idle(generation: u32, slot: u32) -> TimerWord {

@@ -132,10 +132,7 @@ mod tests {
             for (generation, slot) in [(0, 0), (1, 2), (GENERATION_MASK, SLOT_MASK as u32)] {
                 let token = Token::with_aux(kind, 63, generation, slot);
                 let back = Token::from_bits(token.bits()).unwrap();
-                assert_eq!(
-                    (back.kind(), back.aux(), back.generation(), back.slot()),
-                    (kind, 63, generation, slot)
-                );
+                assert_eq!((back.kind(), back.aux(), back.generation(), back.slot()), (kind, 63, generation, slot));
             }
         }
     }

@@ -15,9 +15,7 @@ use std::time::{Duration, Instant};
 
 use megamux_engine::net::Addr;
 use megamux_engine::stats::{ConnState, EngineStats};
-use megamux_engine::{
-    CloseReason, Config, ConnInfo, Cx, Engine, Handler, Listen, NO_SERVICE, NoService, Pin, RecvBuf,
-};
+use megamux_engine::{CloseReason, Config, ConnInfo, Cx, Engine, Handler, Listen, NO_SERVICE, NoService, Pin, RecvBuf};
 
 const MESSAGE: usize = 64;
 const MESSAGES: u64 = 1_000_000;
@@ -50,11 +48,7 @@ fn a_connection_that_was_served_and_waits_takes_no_more() {
     each_connection_takes_at_most(128.0, &COUNTS, served);
 }
 
-fn each_connection_takes_at_most(
-    most: f64,
-    counts: &'static Counts,
-    connect: fn(SocketAddr) -> TcpStream,
-) {
+fn each_connection_takes_at_most(most: f64, counts: &'static Counts, connect: fn(SocketAddr) -> TcpStream) {
     // The connection table doubles, so that between two powers of two a part of it was never touched. At the powers
     // themselves it is full, and what lies between them is what connections take.
     const FEW: usize = 4096;
@@ -94,16 +88,10 @@ fn echoes_without_an_allocation(counts: &'static Counts, reply: Reply) {
     let before = counts.calls.load(Relaxed);
     exchange(&mut clients, MESSAGES);
     let allocations = counts.calls.load(Relaxed) - before;
-    assert_eq!(
-        allocations, 0,
-        "allocations of the shard over {MESSAGES} messages"
-    );
+    assert_eq!(allocations, 0, "allocations of the shard over {MESSAGES} messages");
     let echoed = engine.stats().total().bytes_out;
     assert!(echoed >= MESSAGES * MESSAGE as u64, "{echoed} bytes");
-    assert!(
-        before > 0,
-        "the shard allocates while it starts: the count works"
-    );
+    assert!(before > 0, "the shard allocates while it starts: the count works");
     finish(engine);
 }
 
@@ -148,9 +136,7 @@ fn start(counts: &'static Counts, reply: Reply) -> Option<(Engine, SocketAddr)> 
         MINE.set(Some(counts));
         Echo { reply }
     };
-    builder
-        .listen(Listen::tcp("127.0.0.1:0"), &NO_SERVICE, handler)
-        .expect("an endpoint");
+    builder.listen(Listen::tcp("127.0.0.1:0"), &NO_SERVICE, handler).expect("an endpoint");
     match builder.start() {
         Ok(engine) => {
             let addrs = engine.local_addrs();
@@ -203,12 +189,7 @@ impl Handler for Echo {
         Ok(())
     }
 
-    fn on_data(
-        &mut self,
-        cx: &mut Cx<'_, NoService>,
-        _: &mut (),
-        data: &mut RecvBuf<'_>,
-    ) -> Result<(), CloseReason> {
+    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, _: &mut (), data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
         while data.len() >= MESSAGE {
             match self.reply {
                 Reply::Frame => cx.send_frame(data.take(MESSAGE)),
@@ -232,10 +213,7 @@ struct Counts {
 
 impl Counts {
     const fn new() -> Counts {
-        Counts {
-            calls: AtomicU64::new(0),
-            bytes: AtomicI64::new(0),
-        }
+        Counts { calls: AtomicU64::new(0), bytes: AtomicI64::new(0) }
     }
 }
 
@@ -296,7 +274,6 @@ fn skip(reason: &str) {
         // One write of one line: test processes append at the same time.
         let line = format!("{test}: {reason}\n");
         let file = OpenOptions::new().append(true).create(true).open(path);
-        file.and_then(|mut file| file.write_all(line.as_bytes()))
-            .expect("the skip file can be written");
+        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the skip file can be written");
     }
 }

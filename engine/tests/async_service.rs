@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use megamux_engine::net::Addr;
 use megamux_engine::{
-    Async, AsyncCx, AsyncInput, AsyncRuntime, AsyncService, CloseReason, Config, ConnId, ConnInfo,
-    Cx, Engine, Frame, Handler, Input, Listen, Pin, RecvBuf, RuntimeKind,
+    Async, AsyncCx, AsyncInput, AsyncRuntime, AsyncService, CloseReason, Config, ConnId, ConnInfo, Cx, Engine, Frame,
+    Handler, Input, Listen, Pin, RecvBuf, RuntimeKind,
 };
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -35,18 +35,12 @@ fn both_runtimes_give_the_same_answers() {
         lines
     });
     assert_eq!(answers[0], answers[1]);
-    assert_eq!(
-        answers[0],
-        ["entity not found", "from the disk", "hello", "late", "soon"]
-    );
+    assert_eq!(answers[0], ["entity not found", "from the disk", "hello", "late", "soon"]);
 }
 
 #[test]
 fn a_service_knows_its_runtime() {
-    for (runtime, name) in [
-        (AsyncRuntime::TokioUring, "tokio-uring"),
-        (AsyncRuntime::Tokio, "tokio"),
-    ] {
+    for (runtime, name) in [(AsyncRuntime::TokioUring, "tokio-uring"), (AsyncRuntime::Tokio, "tokio")] {
         let engine = Office::open(runtime, 1);
         let mut client = engine.client();
         client.say("runtime\n");
@@ -109,12 +103,7 @@ fn answers_that_find_no_room_wait_in_order() {
         let rest = client.lines(20_001);
         assert!(rest.contains(&"between".to_owned()));
         let streamed = rest.iter().filter(|line| *line != "between");
-        assert!(
-            streamed.eq((0..20_000)
-                .map(|number| number.to_string())
-                .collect::<Vec<_>>()
-                .iter())
-        );
+        assert!(streamed.eq((0..20_000).map(|number| number.to_string()).collect::<Vec<_>>().iter()));
         engine.close();
     }
 }
@@ -154,9 +143,7 @@ fn fails_and_lives_on(how: &str) {
         one.expect_end();
         other.expect_end();
         // The task that it had spawned went with it.
-        eventually("the task is dropped", || {
-            engine.tasks.load(Ordering::Relaxed) == 0
-        });
+        eventually("the task is dropped", || engine.tasks.load(Ordering::Relaxed) == 0);
         let mut next = engine.client();
         next.say("echo again\n");
         assert_eq!(next.line(), "again");
@@ -378,12 +365,7 @@ impl Handler for Counter {
         Ok(())
     }
 
-    fn on_event(
-        &mut self,
-        cx: &mut Cx<'_, Self::Service>,
-        (): &mut (),
-        line: Frame,
-    ) -> Result<(), CloseReason> {
+    fn on_event(&mut self, cx: &mut Cx<'_, Self::Service>, (): &mut (), line: Frame) -> Result<(), CloseReason> {
         cx.send_frame(line);
         Ok(())
     }
@@ -410,27 +392,16 @@ impl Office {
         config.buffers = 16;
         config.lane_capacity = 4;
         let mut builder = Engine::builder(config).expect("settings that fit together");
-        let clerk = move || Clerk {
-            folder: folder.clone(),
-            tasks: Arc::clone(&counted),
-        };
-        let service = builder
-            .async_service("clerk", runtime, clerk)
-            .expect("room for a service");
+        let clerk = move || Clerk { folder: folder.clone(), tasks: Arc::clone(&counted) };
+        let service = builder.async_service("clerk", runtime, clerk).expect("room for a service");
         let listen = Listen::tcp("127.0.0.1:0");
-        builder
-            .listen(listen, &service, |_| Counter)
-            .expect("an address");
+        builder.listen(listen, &service, |_| Counter).expect("an address");
         let engine = builder.start().expect("io_uring works here");
         let addr = match engine.local_addrs().first() {
             Some((_, Addr::Tcp(addr))) => *addr,
             other => panic!("no TCP listener: {other:?}"),
         };
-        Office {
-            engine,
-            addr,
-            tasks,
-        }
+        Office { engine, addr, tasks }
     }
 
     fn client(&self) -> Client {
@@ -449,14 +420,8 @@ impl Office {
         let (ended, end) = mpsc::channel();
         let engine = self.engine;
         thread::spawn(move || ended.send(engine.join()));
-        end.recv_timeout(DEADLINE)
-            .expect("the engine ends")
-            .expect("no shard fails");
-        assert_eq!(
-            self.tasks.load(Ordering::Relaxed),
-            0,
-            "tasks outlive their service"
-        );
+        end.recv_timeout(DEADLINE).expect("the engine ends").expect("no shard fails");
+        assert_eq!(self.tasks.load(Ordering::Relaxed), 0, "tasks outlive their service");
     }
 }
 
@@ -475,9 +440,7 @@ impl Client {
     fn line(&mut self) -> String {
         let mut line = String::new();
         self.0.read_line(&mut line).expect("a line in time");
-        line.strip_suffix('\n')
-            .unwrap_or_else(|| panic!("the end after {line:?}"))
-            .to_owned()
+        line.strip_suffix('\n').unwrap_or_else(|| panic!("the end after {line:?}")).to_owned()
     }
 
     #[track_caller]

@@ -35,12 +35,7 @@ struct Outcome {
 /// Feeds `input` in pieces, each ending where `next_end` says, given the end of the last.
 fn feed(input: &[u8], mut next_end: impl FnMut(usize) -> usize) -> Outcome {
     let mut decoder = Decoder::new();
-    let mut outcome = Outcome {
-        requests: vec![],
-        bodies: vec![],
-        error: None,
-        unread: 0,
-    };
+    let mut outcome = Outcome { requests: vec![], bodies: vec![], error: None, unread: 0 };
     let (mut at, mut end) = (0, 0);
     loop {
         match decoder.decode(&input[at..end]) {
@@ -64,11 +59,7 @@ fn feed(input: &[u8], mut next_end: impl FnMut(usize) -> usize) -> Outcome {
                 ));
                 outcome.bodies.push(Vec::with_capacity(request.body_bytes));
             }
-            Ok(Decoded::Body {
-                consumed,
-                bytes,
-                remaining,
-            }) => {
+            Ok(Decoded::Body { consumed, bytes, remaining }) => {
                 at += consumed;
                 assert!(consumed == bytes.len() && consumed > 0);
                 let body = outcome.bodies.last_mut().unwrap();

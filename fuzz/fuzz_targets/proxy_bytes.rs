@@ -6,8 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use megamux_proxy::{
-    Checksum, DEFAULT_MAX_V2_BYTES, Decoder, Header, ProxyError, Status, Version, encode_v1,
-    encode_v2,
+    Checksum, DEFAULT_MAX_V2_BYTES, Decoder, Header, ProxyError, Status, Version, encode_v1, encode_v2,
 };
 
 fuzz_target!(|input: &[u8]| {
@@ -40,11 +39,5 @@ fn survives(decoder: &Decoder, header: Header) {
         Version::V1 => encode_v1(&header.origin, &mut wire),
         Version::V2 => encode_v2(&header.origin, &[], Checksum::Append, &mut wire).unwrap(),
     }
-    assert_eq!(
-        decoder.decode(&wire),
-        Ok(Status::Done {
-            consumed: wire.len(),
-            header
-        })
-    );
+    assert_eq!(decoder.decode(&wire), Ok(Status::Done { consumed: wire.len(), header }));
 }

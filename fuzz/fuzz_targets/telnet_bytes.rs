@@ -53,12 +53,8 @@ impl Decoded {
 fn decode(stream: &[u8], mut next_len: impl FnMut(usize) -> usize) -> Decoded {
     let mut decoded = Decoded::default();
     let mut telnet = Telnet::new(Support::SERVER);
-    telnet
-        .will_echo(&mut Vec::new())
-        .expect("nothing was asked");
-    telnet
-        .will_suppress_go_ahead(&mut Vec::new())
-        .expect("nothing was asked");
+    telnet.will_echo(&mut Vec::new()).expect("nothing was asked");
+    telnet.will_suppress_go_ahead(&mut Vec::new()).expect("nothing was asked");
     let (mut read, mut unread) = (0, 0);
     while read < stream.len() {
         read += next_len(stream.len() - read);

@@ -15,22 +15,11 @@ use libfuzzer_sys::fuzz_target;
 use megamux_telnet::{OptionSet, Side, Support, Telnet, TelnetEvent, TelnetOption, encode_text};
 use std::collections::VecDeque;
 
-const ALL: &[TelnetOption] = &[
-    TelnetOption::Echo,
-    TelnetOption::SuppressGoAhead,
-    TelnetOption::WindowSize,
-];
+const ALL: &[TelnetOption] = &[TelnetOption::Echo, TelnetOption::SuppressGoAhead, TelnetOption::WindowSize];
 
 fuzz_target!(|data: &[u8]| {
-    let everything = Support {
-        local: OptionSet::of(ALL),
-        remote: OptionSet::of(ALL),
-    };
-    let mut pair = Pair {
-        ends: [End::new(everything), End::new(Support::SERVER)],
-        requests: 0,
-        negotiated: 0,
-    };
+    let everything = Support { local: OptionSet::of(ALL), remote: OptionSet::of(ALL) };
+    let mut pair = Pair { ends: [End::new(everything), End::new(Support::SERVER)], requests: 0, negotiated: 0 };
     let mut operations = data.iter().copied();
     while let Some(operation) = operations.next() {
         let end = usize::from(operation >> 1 & 1);
@@ -61,21 +50,13 @@ struct End {
 
 impl End {
     fn new(support: Support) -> Self {
-        Self {
-            telnet: Telnet::new(support),
-            arriving: VecDeque::new(),
-            unread: Vec::new(),
-        }
+        Self { telnet: Telnet::new(support), arriving: VecDeque::new(), unread: Vec::new() }
     }
 }
 
 impl Pair {
     fn request(&mut self, end: usize, operation: u8) {
-        let side = if operation & 8 == 0 {
-            Side::Local
-        } else {
-            Side::Remote
-        };
+        let side = if operation & 8 == 0 { Side::Local } else { Side::Remote };
         let option = ALL[usize::from(operation >> 4) % ALL.len()];
         let mut out = Vec::new();
         let telnet = &mut self.ends[end].telnet;
@@ -99,23 +80,13 @@ impl Pair {
     }
 
     fn deliver(&mut self, end: usize, count: usize) {
-        let End {
-            telnet,
-            arriving,
-            unread,
-        } = &mut self.ends[end];
+        let End { telnet, arriving, unread } = &mut self.ends[end];
         let count = count.min(arriving.len());
         unread.extend(arriving.drain(..count));
         let (mut input, mut out) = (&unread[..], Vec::new());
-        while let Some(event) = telnet
-            .next_event(&mut input, &mut out)
-            .expect("the other end keeps the rules")
-        {
+        while let Some(event) = telnet.next_event(&mut input, &mut out).expect("the other end keeps the rules") {
             // Escaped text can never pass for a command.
-            assert!(!matches!(
-                event,
-                TelnetEvent::Command(_) | TelnetEvent::WindowSize { .. }
-            ));
+            assert!(!matches!(event, TelnetEvent::Command(_) | TelnetEvent::WindowSize { .. }));
         }
         let left = input.len();
         unread.drain(..unread.len() - left);
@@ -127,21 +98,12 @@ impl Pair {
         while self.ends.iter().any(|end| !end.arriving.is_empty()) {
             self.deliver(0, usize::MAX);
             self.deliver(1, usize::MAX);
-            assert!(
-                self.negotiated <= 6 * self.requests,
-                "one message and one answer for each request"
-            );
+            assert!(self.negotiated <= 6 * self.requests, "one message and one answer for each request");
         }
         let [left, right] = &self.ends;
         for &option in ALL {
-            assert_eq!(
-                left.telnet.is_on(Side::Local, option),
-                right.telnet.is_on(Side::Remote, option)
-            );
-            assert_eq!(
-                left.telnet.is_on(Side::Remote, option),
-                right.telnet.is_on(Side::Local, option)
-            );
+            assert_eq!(left.telnet.is_on(Side::Local, option), right.telnet.is_on(Side::Remote, option));
+            assert_eq!(left.telnet.is_on(Side::Remote, option), right.telnet.is_on(Side::Local, option));
         }
     }
 }

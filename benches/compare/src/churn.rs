@@ -52,29 +52,15 @@ impl Churn {
     fn open(&mut self, index: usize) -> Result<()> {
         let expected = pattern::run(pattern::start(self.opened), self.shape.message);
         self.opened += 1;
-        let socket = self
-            .endpoint
-            .client_socket(0)
-            .context("cannot make a socket")?;
-        let slot = self.slots[index].insert(Slot {
-            socket,
-            answer: vec![0; self.shape.message].into(),
-            expected,
-        });
+        let socket = self.endpoint.client_socket(0).context("cannot make a socket")?;
+        let slot = self.slots[index].insert(Slot { socket, answer: vec![0; self.shape.message].into(), expected });
         let fd = types::Fd(slot.socket.as_raw_fd());
         let len = self.shape.message as u32;
         let quiet = Flags::IO_LINK | Flags::SKIP_SUCCESS;
         let entries = [
-            opcode::Connect::new(fd, self.address.as_ptr().cast(), self.address.len())
-                .build()
-                .flags(quiet),
-            opcode::Send::new(fd, expected.as_ptr(), len)
-                .flags(libc::MSG_NOSIGNAL)
-                .build()
-                .flags(quiet),
-            opcode::Recv::new(fd, slot.answer.as_mut_ptr(), len)
-                .flags(libc::MSG_WAITALL)
-                .build(),
+            opcode::Connect::new(fd, self.address.as_ptr().cast(), self.address.len()).build().flags(quiet),
+            opcode::Send::new(fd, expected.as_ptr(), len).flags(libc::MSG_NOSIGNAL).build().flags(quiet),
+            opcode::Recv::new(fd, slot.answer.as_mut_ptr(), len).flags(libc::MSG_WAITALL).build(),
         ];
         for entry in entries {
             // SAFETY: address and slot are boxed and stay until the chain's last completion; the pattern is static.
@@ -84,19 +70,14 @@ impl Churn {
     }
 
     fn close(&mut self, completion: &Completion) -> Result<()> {
-        let slot = self.slots[completion.user_data as usize]
-            .take()
-            .context("a chain completed twice")?;
+        let slot = self.slots[completion.user_data as usize].take().context("a chain completed twice")?;
         ensure!(
             completion.result == self.shape.message as i32,
             "a connection's exchange ended with {} instead of {} bytes",
             completion.result,
             self.shape.message
         );
-        ensure!(
-            *slot.answer == *slot.expected,
-            "a connection got other bytes than it sent"
-        );
+        ensure!(*slot.answer == *slot.expected, "a connection got other bytes than it sent");
         self.served += 1;
         Ok(())
     }
@@ -127,9 +108,6 @@ impl Load for Churn {
             }
             self.batch = batch;
         }
-        Ok(Slice {
-            units: self.served,
-            elapsed: start.elapsed(),
-        })
+        Ok(Slice { units: self.served, elapsed: start.elapsed() })
     }
 }

@@ -35,10 +35,7 @@ impl Endpoint {
                 return Ok(Self::Tcp(address.into()));
             }
         }
-        Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "no free loopback port between 20000 and 31999",
-        ))
+        Err(io::Error::new(io::ErrorKind::AddrInUse, "no free loopback port between 20000 and 31999"))
     }
 
     pub fn unix_in_temp(tag: &str) -> Self {

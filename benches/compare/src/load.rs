@@ -62,10 +62,7 @@ pub mod pattern {
 
     /// `len` bytes from `position` on.
     pub fn run(position: usize, len: usize) -> &'static [u8] {
-        assert!(
-            len <= RUN,
-            "a run of {len} bytes is longer than the pattern"
-        );
+        assert!(len <= RUN, "a run of {len} bytes is longer than the pattern");
         let start = position % PERIOD;
         &BYTES[start..start + len]
     }
@@ -115,9 +112,7 @@ impl Fleet {
         let buffers = Buffers::register(&ring)?;
         let conns = (0..shape.connections)
             .map(|index| {
-                let socket = endpoint
-                    .connect(index)
-                    .with_context(|| format!("cannot open connection {index}"))?;
+                let socket = endpoint.connect(index).with_context(|| format!("cannot open connection {index}"))?;
                 Ok(Conn {
                     socket,
                     send_at: pattern::start(index),
@@ -130,21 +125,9 @@ impl Fleet {
             })
             .collect::<Result<Vec<_>>>()?;
         let descriptors: Vec<_> = conns.iter().map(|conn| conn.socket.as_raw_fd()).collect();
-        ring.uring()
-            .submitter()
-            .register_files(&descriptors)
-            .context("cannot register the connections")?;
-        let mut fleet = Self {
-            ring,
-            buffers,
-            conns,
-            shape,
-            batch: Vec::new(),
-            busy: 0,
-            sends: 0,
-            echoed: 0,
-            draining: false,
-        };
+        ring.uring().submitter().register_files(&descriptors).context("cannot register the connections")?;
+        let mut fleet =
+            Self { ring, buffers, conns, shape, batch: Vec::new(), busy: 0, sends: 0, echoed: 0, draining: false };
         for index in 0..shape.connections {
             fleet.receive(index)?;
         }
@@ -156,16 +139,11 @@ impl Fleet {
             // Bytes are checked at once, so by now a buffer has gone back.
             errno if errno == -libc::ENOBUFS => return self.receive(index),
             0 => bail!("the server closed connection {index}"),
-            errno @ ..0 => bail!(
-                "receiving on connection {index} failed with errno {}",
-                -errno
-            ),
+            errno @ ..0 => bail!("receiving on connection {index} failed with errno {}", -errno),
             1.. => {}
         }
         let len = completion.result as u32;
-        let buffer = completion
-            .buffer()
-            .context("received bytes came without a buffer")?;
+        let buffer = completion.buffer().context("received bytes came without a buffer")?;
         let start = self.buffers.take(buffer, len);
         self.check(index, buffer, start, len)?;
         if !completion.buffer_continues() {
@@ -180,15 +158,9 @@ impl Fleet {
     fn check(&mut self, index: usize, buffer: u16, start: u32, len: u32) -> Result<()> {
         let conn = &mut self.conns[index];
         let under_way = conn.pending * self.shape.message - conn.partial;
-        ensure!(
-            len as usize <= under_way,
-            "connection {index} got {len} bytes back and sent only {under_way}"
-        );
+        ensure!(len as usize <= under_way, "connection {index} got {len} bytes back and sent only {under_way}");
         let expected = pattern::run(conn.receive_at, len as usize);
-        ensure!(
-            self.buffers.slice(buffer, start, len) == expected,
-            "connection {index} got other bytes than it sent"
-        );
+        ensure!(self.buffers.slice(buffer, start, len) == expected, "connection {index} got other bytes than it sent");
         conn.receive_at = (conn.receive_at + len as usize) % pattern::PERIOD;
         Ok(())
     }
@@ -216,11 +188,7 @@ impl Fleet {
         self.sends -= 1;
         let conn = &mut self.conns[index];
         let len = std::mem::take(&mut conn.sending);
-        ensure!(
-            completion.result == len as i32,
-            "sending on connection {index} ended with {}",
-            completion.result
-        );
+        ensure!(completion.result == len as i32, "sending on connection {index} ended with {}", completion.result);
         self.send(index)
     }
 
@@ -235,14 +203,10 @@ impl Fleet {
         conn.sending = bytes.len();
         conn.send_at = (conn.send_at + bytes.len()) % pattern::PERIOD;
         self.sends += 1;
-        let entry = opcode::Send::new(
-            types::Fixed(index as u32),
-            bytes.as_ptr(),
-            bytes.len() as u32,
-        )
-        .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
-        .build()
-        .user_data((index as u64) << 1 | SEND);
+        let entry = opcode::Send::new(types::Fixed(index as u32), bytes.as_ptr(), bytes.len() as u32)
+            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build()
+            .user_data((index as u64) << 1 | SEND);
         // SAFETY: the pattern is static.
         Ok(unsafe { self.ring.push(&entry) }?)
     }
@@ -258,11 +222,7 @@ impl Fleet {
     fn turn(&mut self) -> Result<()> {
         // Every send completes, and every busy connection receives at least once more.
         let want = self.sends + gather(self.busy);
-        ensure!(
-            self.ring.wait_for(want, &PATIENCE_SPEC)?,
-            "no answer within {} s",
-            PATIENCE.as_secs()
-        );
+        ensure!(self.ring.wait_for(want, &PATIENCE_SPEC)?, "no answer within {} s", PATIENCE.as_secs());
         let mut batch = std::mem::take(&mut self.batch);
         self.ring.reap(&mut batch);
         for completion in batch.drain(..) {
@@ -292,9 +252,6 @@ impl Load for Fleet {
             self.turn()?;
             self.draining = self.draining || start.elapsed() >= length;
         }
-        Ok(Slice {
-            units: self.echoed,
-            elapsed: start.elapsed(),
-        })
+        Ok(Slice { units: self.echoed, elapsed: start.elapsed() })
     }
 }

@@ -147,14 +147,8 @@ fn show(file: &Path) -> Result<()> {
 }
 
 fn measure(options: &Run) -> Result<()> {
-    ensure!(
-        options.server_cpu != options.load_cpu,
-        "servers and load need a core each"
-    );
-    ensure!(
-        options.slices != Some(0),
-        "a median needs at least one slice"
-    );
+    ensure!(options.server_cpu != options.load_cpu, "servers and load need a core each");
+    ensure!(options.slices != Some(0), "a median needs at least one slice");
     // The servers' core only to see that it is there.
     for cpu in [options.server_cpu, options.load_cpu] {
         process::pin(cpu).with_context(|| format!("cannot pin to core {cpu}"))?;
@@ -171,17 +165,10 @@ fn measure(options: &Run) -> Result<()> {
     };
     let mut out = std::io::stdout();
     report.machine.draw(&mut out)?;
-    let scenarios = if options.scenario.is_empty() {
-        &Scenario::ALL[..]
-    } else {
-        &options.scenario
-    };
+    let scenarios = if options.scenario.is_empty() { &Scenario::ALL[..] } else { &options.scenario };
     for &scenario in scenarios {
         if scenario == Scenario::Idle {
-            report
-                .idle
-                .insert(plan.idle()?)
-                .draw(&mut out, &report.transport)?;
+            report.idle.insert(plan.idle()?).draw(&mut out, &report.transport)?;
         } else {
             let table = plan.load(scenario)?;
             table.draw(&mut out, &report.transport, report.slice_ms, report.seed)?;
@@ -198,44 +185,24 @@ fn measure(options: &Run) -> Result<()> {
 impl Serve {
     fn run(self) -> Result<()> {
         let endpoint = match self.place {
-            Place {
-                bind: Some(address),
-                ..
-            } => Endpoint::Tcp(address),
-            Place {
-                unix: Some(path), ..
-            } => Endpoint::Unix(path),
-            Place {
-                bind: None,
-                unix: None,
-            } => unreachable!("the parser requires one of the group"),
+            Place { bind: Some(address), .. } => Endpoint::Tcp(address),
+            Place { unix: Some(path), .. } => Endpoint::Unix(path),
+            Place { bind: None, unix: None } => unreachable!("the parser requires one of the group"),
         };
-        self.name
-            .run(&endpoint, self.buffer)
-            .context(self.name.name())
+        self.name.run(&endpoint, self.buffer).context(self.name.name())
     }
 }
 
 impl Run {
     fn plan(&self) -> Plan {
-        let chosen = self
-            .servers
-            .iter()
-            .filter(|&&server| !matches!(server, Server::BareUring | Server::Plain));
+        let chosen = self.servers.iter().filter(|&&server| !matches!(server, Server::BareUring | Server::Plain));
         Plan {
-            specs: chosen
-                .map(|&server| run::ours(server))
-                .chain(self.external.iter().cloned())
-                .collect(),
+            specs: chosen.map(|&server| run::ours(server)).chain(self.external.iter().cloned()).collect(),
             slices: self.slices.unwrap_or(if self.quick { 30 } else { 100 }),
             slice: Duration::from_millis(self.slice_ms),
             unix: self.unix,
             server_cpu: self.server_cpu,
-            idle_counts: if self.quick {
-                [2_000, 6_000]
-            } else {
-                [5_000, 15_000]
-            },
+            idle_counts: if self.quick { [2_000, 6_000] } else { [5_000, 15_000] },
             connections: self.connections,
             random: Random::new(self.seed),
         }
@@ -243,20 +210,11 @@ impl Run {
 
     fn machine(&self) -> Machine {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpuinfo
-            .lines()
-            .find_map(|line| line.strip_prefix("model name"))
-            .unwrap_or(": unknown processor");
+        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");
         Machine {
-            kernel: rustix::system::uname()
-                .release()
-                .to_string_lossy()
-                .into_owned(),
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             cpu: model.trim_start_matches(['\t', ' ', ':']).into(),
-            cpus: cpuinfo
-                .lines()
-                .filter(|line| line.starts_with("processor"))
-                .count(),
+            cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
             server_cpu: self.server_cpu,
             load_cpu: self.load_cpu,
         }
@@ -265,11 +223,9 @@ impl Run {
 
 fn parse_external(text: &str) -> Result<Spec, String> {
     match text.split_once('=') {
-        Some((name, command)) if !name.is_empty() && command.contains("{addr}") => Ok(Spec {
-            name: name.into(),
-            kind: Kind::External,
-            program: Program::External(command.into()),
-        }),
+        Some((name, command)) if !name.is_empty() && command.contains("{addr}") => {
+            Ok(Spec { name: name.into(), kind: Kind::External, program: Program::External(command.into()) })
+        }
         _ => Err("expected NAME=COMMAND with {addr} in the command".into()),
     }
 }

@@ -26,13 +26,7 @@ const REST: Duration = Duration::from_millis(500);
 const OBJECTS_PER_CONNECTION: f64 = 0.25;
 
 /// Caches a socket server has no part in, which files opened and programs started meanwhile let grow.
-const FOREIGN: [&str; 5] = [
-    "anon_vma",
-    "anon_vma_chain",
-    "buffer_head",
-    "radix_tree_node",
-    "vm_area_struct",
-];
+const FOREIGN: [&str; 5] = ["anon_vma", "anon_vma_chain", "buffer_head", "radix_tree_node", "vm_area_struct"];
 
 /// The inodes that are sockets', among the many that are files'.
 const SOCKET_INODES: [&str; 2] = ["sock_inode_cache", "lsm_inode_cache"];
@@ -82,9 +76,7 @@ pub fn measure(
         readings.push(Reading::take(server)?);
     }
     server.check()?;
-    let [low, high] = &readings[..] else {
-        unreachable!("one reading per count")
-    };
+    let [low, high] = &readings[..] else { unreachable!("one reading per count") };
     let connections = (counts[1] - counts[0]) as f64;
     let slope = |low: u64, high: u64| (high as f64 - low as f64) / connections;
     let caches = slab_slope(&low.slab, &high.slab, connections);
@@ -113,15 +105,11 @@ pub fn subtract_client_end(footprints: &mut [Footprint], plain: &Footprint) {
 /// The median of several measurements of one server, cache by cache: files opened meanwhile grow caches that sockets
 /// use too, such as dentries, now and then.
 pub fn median_of(runs: &[Footprint]) -> Footprint {
-    let of =
-        |value: &dyn Fn(&Footprint) -> f64| median(&mut runs.iter().map(value).collect::<Vec<_>>());
+    let of = |value: &dyn Fn(&Footprint) -> f64| median(&mut runs.iter().map(value).collect::<Vec<_>>());
     let names: BTreeSet<&String> = runs.iter().flat_map(|run| run.caches.keys()).collect();
     let cache = |name: &String| of(&|run| run.caches.get(name).copied().unwrap_or(0.0));
-    let caches: BTreeMap<String, f64> = names
-        .into_iter()
-        .map(|name| (name.clone(), cache(name)))
-        .filter(|&(_, bytes)| bytes > 0.0)
-        .collect();
+    let caches: BTreeMap<String, f64> =
+        names.into_iter().map(|name| (name.clone(), cache(name))).filter(|&(_, bytes)| bytes > 0.0).collect();
     Footprint {
         name: runs[0].name.clone(),
         kind: runs[0].kind,
@@ -138,14 +126,7 @@ pub fn median_of(runs: &[Footprint]) -> Footprint {
 pub fn wait_for_slab_to_rest() -> Result<()> {
     const STILL: u64 = 256 << 10;
     let deadline = Instant::now() + PATIENCE;
-    let total = || {
-        Ok::<_, anyhow::Error>(
-            slabinfo()?
-                .values()
-                .map(|(count, size)| count * size)
-                .sum::<u64>(),
-        )
-    };
+    let total = || Ok::<_, anyhow::Error>(slabinfo()?.values().map(|(count, size)| count * size).sum::<u64>());
     let mut last = total()?;
     loop {
         thread::sleep(REST);
@@ -158,38 +139,25 @@ pub fn wait_for_slab_to_rest() -> Result<()> {
 }
 
 fn open(server: &Process, index: usize, message: usize) -> Result<Socket> {
-    let mut socket = server
-        .endpoint
-        .connect(index)
-        .with_context(|| format!("cannot open connection {index}"))?;
+    let mut socket = server.endpoint.connect(index).with_context(|| format!("cannot open connection {index}"))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let sent = pattern::run(pattern::start(index), message);
     socket.write_all(sent)?;
     let mut answer = vec![0; message];
-    socket
-        .read_exact(&mut answer)
-        .with_context(|| format!("no answer on connection {index}"))?;
-    ensure!(
-        answer == sent,
-        "connection {index} got other bytes than it sent"
-    );
+    socket.read_exact(&mut answer).with_context(|| format!("no answer on connection {index}"))?;
+    ensure!(answer == sent, "connection {index} got other bytes than it sent");
     Ok(socket)
 }
 
 impl Reading {
     fn take(server: &Process) -> Result<Self> {
         let (rss, pss) = server.memory()?;
-        Ok(Self {
-            rss,
-            pss,
-            slab: slabinfo()?,
-        })
+        Ok(Self { rss, pss, slab: slabinfo()? })
     }
 }
 
 fn slabinfo() -> Result<BTreeMap<String, (u64, u64)>> {
-    let text = fs::read_to_string("/proc/slabinfo")
-        .context("cannot read /proc/slabinfo: idle needs root")?;
+    let text = fs::read_to_string("/proc/slabinfo").context("cannot read /proc/slabinfo: idle needs root")?;
     Ok(parse_slabinfo(&text))
 }
 
@@ -241,12 +209,9 @@ fn port_records(conns: &[Socket]) -> Result<f64> {
     let size = |cache: &str| {
         let path = format!("/sys/kernel/slab/{cache}/slab_size");
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        text.trim()
-            .parse::<f64>()
-            .with_context(|| format!("{path} is not a number"))
+        text.trim().parse::<f64>().with_context(|| format!("{path} is not a number"))
     };
-    Ok(ports.len() as f64 * size("tcp_bind_bucket")?
-        + pairs.len() as f64 * size("tcp_bind2_bucket")?)
+    Ok(ports.len() as f64 * size("tcp_bind_bucket")? + pairs.len() as f64 * size("tcp_bind2_bucket")?)
 }
 
 #[cfg(test)]
@@ -288,10 +253,7 @@ mod tests {
                 .collect(),
         };
         let merged = median_of(&[run(384.0, None), run(868.0, Some(64.0)), run(385.0, None)]);
-        assert_eq!(
-            merged.caches,
-            BTreeMap::from([("dentry".to_owned(), 385.0)])
-        );
+        assert_eq!(merged.caches, BTreeMap::from([("dentry".to_owned(), 385.0)]));
         assert_eq!(merged.slab_both_ends, 385.0);
     }
 

@@ -26,22 +26,12 @@ impl Estimate {
 /// The median of `samples[i] / baseline[i]` with its bootstrap interval. Slice `i` of both ran moments apart, so a
 /// machine that drifts moves both and cancels.
 pub fn paired_ratio(samples: &[f64], baseline: &[f64], seed: u64) -> Estimate {
-    assert_eq!(
-        samples.len(),
-        baseline.len(),
-        "pairs come from the same rounds"
-    );
-    let ratios: Vec<f64> = samples
-        .iter()
-        .zip(baseline)
-        .map(|(sample, base)| sample / base)
-        .collect();
+    assert_eq!(samples.len(), baseline.len(), "pairs come from the same rounds");
+    let ratios: Vec<f64> = samples.iter().zip(baseline).map(|(sample, base)| sample / base).collect();
     let mut random = Random::new(seed);
     let mut medians: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
-            let mut resample: Vec<f64> = (0..ratios.len())
-                .map(|_| ratios[random.below(ratios.len())])
-                .collect();
+            let mut resample: Vec<f64> = (0..ratios.len()).map(|_| ratios[random.below(ratios.len())]).collect();
             median(&mut resample)
         })
         .collect();
@@ -115,23 +105,14 @@ mod tests {
     fn a_server_against_itself_is_one() {
         let samples: Vec<f64> = (1..=100).map(f64::from).collect();
         let estimate = paired_ratio(&samples, &samples, 1);
-        assert_eq!(
-            estimate,
-            Estimate {
-                median: 1.0,
-                low: 1.0,
-                high: 1.0
-            }
-        );
+        assert_eq!(estimate, Estimate { median: 1.0, low: 1.0, high: 1.0 });
         assert_eq!(estimate.distance_from_one(), 0.0);
     }
 
     #[test]
     fn pairing_cancels_a_drifting_machine() {
         // The machine becomes ten times slower during the run; the server stays 5% dearer than the baseline.
-        let baseline: Vec<f64> = (0..100)
-            .map(|round| 1_000.0 + 90.0 * f64::from(round))
-            .collect();
+        let baseline: Vec<f64> = (0..100).map(|round| 1_000.0 + 90.0 * f64::from(round)).collect();
         let samples: Vec<f64> = baseline.iter().map(|base| base * 1.05).collect();
         let estimate = paired_ratio(&samples, &baseline, 1);
         assert!((estimate.median - 1.05).abs() < 1e-9);
@@ -143,9 +124,7 @@ mod tests {
         let noisy = |count: usize| {
             let mut random = Random::new(7);
             let baseline = vec![1.0; count];
-            let samples: Vec<f64> = (0..count)
-                .map(|_| 0.9 + 0.2 * random.below(1_000) as f64 / 1_000.0)
-                .collect();
+            let samples: Vec<f64> = (0..count).map(|_| 0.9 + 0.2 * random.below(1_000) as f64 / 1_000.0).collect();
             paired_ratio(&samples, &baseline, 3)
         };
         let few = noisy(30);
@@ -161,10 +140,7 @@ mod tests {
     fn same_seed_same_estimate() {
         let samples: Vec<f64> = (0..50).map(|i| 1.0 + f64::from(i % 7) / 10.0).collect();
         let baseline = vec![1.0; 50];
-        assert_eq!(
-            paired_ratio(&samples, &baseline, 5),
-            paired_ratio(&samples, &baseline, 5)
-        );
+        assert_eq!(paired_ratio(&samples, &baseline, 5), paired_ratio(&samples, &baseline, 5));
     }
 
     #[test]

@@ -60,15 +60,8 @@ impl Process {
                 Ok(pin(cpu)?)
             });
         }
-        let child = command
-            .spawn()
-            .with_context(|| format!("cannot start {}: {command:?}", spec.name))?;
-        let mut process = Self {
-            name: spec.name.clone(),
-            endpoint,
-            child,
-            threads: HashMap::new(),
-        };
+        let child = command.spawn().with_context(|| format!("cannot start {}: {command:?}", spec.name))?;
+        let mut process = Self { name: spec.name.clone(), endpoint, child, threads: HashMap::new() };
         process.wait_until_it_accepts()?;
         Ok(process)
     }
@@ -135,13 +128,9 @@ impl Process {
             let Ok(schedstat) = fs::read_to_string(task.path().join("schedstat")) else {
                 continue;
             };
-            let ns = schedstat
-                .split(' ')
-                .next()
-                .and_then(|field| field.parse().ok());
+            let ns = schedstat.split(' ').next().and_then(|field| field.parse().ok());
             let ns = ns.with_context(|| format!("not a schedstat: {schedstat:?}"))?;
-            self.threads
-                .insert(task.file_name().to_string_lossy().into_owned(), ns);
+            self.threads.insert(task.file_name().to_string_lossy().into_owned(), ns);
         }
         Ok(self.threads.values().sum())
     }
@@ -152,11 +141,8 @@ impl Process {
             .with_context(|| format!("cannot read the memory of {}", self.name))?;
         let field = |name: &str| {
             let line = rollup.lines().find_map(|line| line.strip_prefix(name));
-            let kib = line
-                .and_then(|rest| rest.trim().strip_suffix(" kB"))
-                .and_then(|kib| kib.parse::<u64>().ok());
-            kib.map(|kib| kib << 10)
-                .with_context(|| format!("no {name} in smaps_rollup"))
+            let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")).and_then(|kib| kib.parse::<u64>().ok());
+            kib.map(|kib| kib << 10).with_context(|| format!("no {name} in smaps_rollup"))
         };
         Ok((field("Rss:")?, field("Pss:")?))
     }
@@ -186,9 +172,7 @@ impl Program {
                 Ok(command)
             }
             Self::External(line) => {
-                let line = line
-                    .replace("{addr}", &endpoint.to_string())
-                    .replace("{buffer}", &buffer.to_string());
+                let line = line.replace("{addr}", &endpoint.to_string()).replace("{buffer}", &buffer.to_string());
                 let mut command = Command::new("sh");
                 // `exec`, so that the process started is the server itself.
                 command.args(["-c", &format!("exec {line}")]);

@@ -19,14 +19,7 @@ pub struct Progress {
 impl Progress {
     pub fn new(label: impl Into<String>, total: usize) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self {
-            label: label.into(),
-            total,
-            terminal,
-            start: Instant::now(),
-            drawn: None,
-            tenth: 0,
-        }
+        Self { label: label.into(), total, terminal, start: Instant::now(), drawn: None, tenth: 0 }
     }
 
     pub fn at(&mut self, done: usize) {
@@ -42,19 +35,10 @@ impl Progress {
             return;
         }
         self.drawn = Some(Instant::now());
-        let left = self
-            .start
-            .elapsed()
-            .mul_f64((self.total - done) as f64 / done.max(1) as f64);
+        let left = self.start.elapsed().mul_f64((self.total - done) as f64 / done.max(1) as f64);
         // Carriage return, then erase to the end of the line. A terminal that went away is no reason to stop.
         let mut stderr = std::io::stderr();
-        let _ = write!(
-            stderr,
-            "\r\x1b[K{}: {done} of {}, {} s left",
-            self.label,
-            self.total,
-            left.as_secs()
-        );
+        let _ = write!(stderr, "\r\x1b[K{}: {done} of {}, {} s left", self.label, self.total, left.as_secs());
         let _ = stderr.flush();
     }
 

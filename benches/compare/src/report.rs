@@ -80,8 +80,7 @@ pub struct IdleReport {
 
 impl Report {
     pub fn load(path: &Path) -> Result<Self> {
-        let text =
-            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{} is not a report", path.display()))
     }
 
@@ -104,44 +103,21 @@ impl Report {
 
 impl Machine {
     pub fn draw(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Self {
-            kernel,
-            cpu,
-            cpus,
-            server_cpu,
-            load_cpu,
-        } = self;
-        writeln!(
-            out,
-            "Linux {kernel}, {cpus} x {cpu}; servers on core {server_cpu}, load on core {load_cpu}"
-        )
+        let Self { kernel, cpu, cpus, server_cpu, load_cpu } = self;
+        writeln!(out, "Linux {kernel}, {cpus} x {cpu}; servers on core {server_cpu}, load on core {load_cpu}")
     }
 }
 
 impl LoadReport {
-    pub fn draw(
-        &self,
-        out: &mut dyn Write,
-        transport: &str,
-        slice_ms: u64,
-        seed: u64,
-    ) -> io::Result<()> {
-        let Shape {
-            connections,
-            depth,
-            message,
-            ..
-        } = self.shape;
+    pub fn draw(&self, out: &mut dyn Write, transport: &str, slice_ms: u64, seed: u64) -> io::Result<()> {
+        let Shape { connections, depth, message, .. } = self.shape;
         let name = self.scenario.name();
         let baseline = self.rows[0].cpu_per_unit();
         let ratio = |row: &Row| paired_ratio(&row.cpu_per_unit(), &baseline, seed);
         let estimates: Vec<Estimate> = self.rows.iter().map(ratio).collect();
         let resolution = estimates[1].distance_from_one();
         writeln!(out)?;
-        writeln!(
-            out,
-            "{name} over {transport}: {connections} connections, depth {depth}, {message} B"
-        )?;
+        writeln!(out, "{name} over {transport}: {connections} connections, depth {depth}, {message} B")?;
         writeln!(
             out,
             "  {} slices of {slice_ms} ms; differences up to {:.1}% are not resolved",
@@ -153,10 +129,7 @@ impl LoadReport {
             row.draw(out, verdict(index, estimate, resolution), estimate, message)?;
         }
         if self.rows[0].server_busy().max(self.rows[0].load_busy()) < SATURATED {
-            writeln!(
-                out,
-                "  neither side was saturated: is there other work on these cores?"
-            )?;
+            writeln!(out, "  neither side was saturated: is there other work on these cores?")?;
         }
         Ok(())
     }
@@ -191,13 +164,7 @@ fn verdict(row: usize, estimate: &Estimate, resolution: f64) -> &'static str {
 }
 
 impl Row {
-    fn draw(
-        &self,
-        out: &mut dyn Write,
-        verdict: &str,
-        estimate: &Estimate,
-        message: usize,
-    ) -> io::Result<()> {
+    fn draw(&self, out: &mut dyn Write, verdict: &str, estimate: &Estimate, message: usize) -> io::Result<()> {
         let ns = median(&mut self.cpu_per_unit());
         writeln!(
             out,
@@ -214,10 +181,7 @@ impl Row {
     }
 
     fn cpu_per_unit(&self) -> Vec<f64> {
-        self.samples
-            .iter()
-            .map(|sample| sample.server_cpu_ns as f64 / sample.units as f64)
-            .collect()
+        self.samples.iter().map(|sample| sample.server_cpu_ns as f64 / sample.units as f64).collect()
     }
 
     fn server_busy(&self) -> f64 {
@@ -237,30 +201,12 @@ impl IdleReport {
     pub fn draw(&self, out: &mut dyn Write, transport: &str) -> io::Result<()> {
         let [low, high] = self.counts;
         writeln!(out)?;
-        writeln!(
-            out,
-            "idle over {transport}: bytes per connection, slope from {low} to {high}"
-        )?;
-        writeln!(
-            out,
-            "  {:<16} {:<8} {:>8} {:>8} {:>8} {:>8}",
-            "server", "kind", "kernel", "rss", "pss", "sum"
-        )?;
-        for Footprint {
-            name,
-            kind,
-            kernel,
-            rss,
-            pss,
-            ..
-        } in &self.footprints
-        {
+        writeln!(out, "idle over {transport}: bytes per connection, slope from {low} to {high}")?;
+        writeln!(out, "  {:<16} {:<8} {:>8} {:>8} {:>8} {:>8}", "server", "kind", "kernel", "rss", "pss", "sum")?;
+        for Footprint { name, kind, kernel, rss, pss, .. } in &self.footprints {
             let sum = kernel + rss;
             let kind = kind.name();
-            writeln!(
-                out,
-                "  {name:<16} {kind:<8} {kernel:>8.0} {rss:>8.0} {pss:>8.0} {sum:>8.0}"
-            )?;
+            writeln!(out, "  {name:<16} {kind:<8} {kernel:>8.0} {rss:>8.0} {pss:>8.0} {sum:>8.0}")?;
         }
         Ok(())
     }

@@ -62,10 +62,7 @@ impl Ring {
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)
             .context("cannot set up an io_uring (SINGLE_ISSUER, DEFER_TASKRUN)")?;
-        uring
-            .submitter()
-            .register_ring_fd()
-            .context("cannot register the ring's descriptor")?;
+        uring.submitter().register_ring_fd().context("cannot register the ring's descriptor")?;
         Ok(Self { uring })
     }
 
@@ -95,11 +92,7 @@ impl Ring {
 
     /// Submits and waits for `want` completions. `Ok(false)` if they did not come within `patience`.
     pub fn wait_for(&self, want: usize, patience: &Timespec) -> io::Result<bool> {
-        match self
-            .uring
-            .submitter()
-            .submit_with_args(want, &SubmitArgs::new().timespec(patience))
-        {
+        match self.uring.submitter().submit_with_args(want, &SubmitArgs::new().timespec(patience)) {
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(false),
             other => ignore_transient(other.map(drop)).map(|()| true),
         }
@@ -118,14 +111,7 @@ impl Ring {
 /// A signal, or completions that must be reaped first: the loop comes round again.
 fn ignore_transient(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
-        Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
-            ) =>
-        {
-            Ok(())
-        }
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
         other => other,
     }
 }
@@ -174,10 +160,7 @@ impl Buffers {
     /// Hands out the next `len` bytes the kernel wrote to `buffer`; returns where in the buffer they start.
     pub fn take(&mut self, buffer: u16, len: u32) -> u32 {
         let start = self.taken[usize::from(buffer)];
-        assert!(
-            start + len <= Self::SIZE as u32,
-            "the kernel filled buffer {buffer} beyond its end"
-        );
+        assert!(start + len <= Self::SIZE as u32, "the kernel filled buffer {buffer} beyond its end");
         self.taken[usize::from(buffer)] = start + len;
         start
     }
@@ -191,11 +174,7 @@ impl Buffers {
     /// Where bytes that were taken lie.
     pub fn pointer(&self, buffer: u16, start: u32) -> *const u8 {
         // SAFETY: `take` checked that the range lies in the buffer, and buffers lie in the allocation.
-        unsafe {
-            self.bytes
-                .as_ptr()
-                .add(usize::from(buffer) * Self::SIZE + start as usize)
-        }
+        unsafe { self.bytes.as_ptr().add(usize::from(buffer) * Self::SIZE + start as usize) }
     }
 
     /// Gives a buffer (back) to the kernel.
@@ -205,10 +184,7 @@ impl Buffers {
         // SAFETY: the index is masked to the ring; the kernel reads entries only below the tail. The tail lies in an
         // unused field of the first entry, which the setters leave alone.
         unsafe {
-            let entry = &mut *self
-                .entries
-                .as_ptr()
-                .add(usize::from(self.tail & Self::MASK));
+            let entry = &mut *self.entries.as_ptr().add(usize::from(self.tail & Self::MASK));
             entry.set_addr(address);
             entry.set_len(Self::SIZE as u32);
             entry.set_bid(buffer);
@@ -219,8 +195,7 @@ impl Buffers {
     }
 
     fn entries_layout() -> Layout {
-        let layout =
-            Layout::array::<BufRingEntry>(Self::COUNT).and_then(|layout| layout.align_to(PAGE));
+        let layout = Layout::array::<BufRingEntry>(Self::COUNT).and_then(|layout| layout.align_to(PAGE));
         layout.expect("64 entries of 16 bytes make a layout")
     }
 

@@ -62,26 +62,13 @@ impl Plan {
             progress.at(round + 1);
         }
         let rows = contenders.into_iter().map(Contender::into_row).collect();
-        Ok(LoadReport {
-            scenario,
-            shape,
-            rows,
-        })
+        Ok(LoadReport { scenario, shape, rows })
     }
 
     fn start_all(&mut self, scenario: Scenario, shape: Shape) -> Result<Vec<Contender>> {
-        let baseline = Spec {
-            name: "bare-uring".into(),
-            ..ours(Server::BareUring)
-        };
-        let twin = Spec {
-            name: "bare-uring again".into(),
-            ..ours(Server::BareUring)
-        };
-        let specs: Vec<Spec> = [baseline, twin]
-            .into_iter()
-            .chain(self.specs.iter().cloned())
-            .collect();
+        let baseline = Spec { name: "bare-uring".into(), ..ours(Server::BareUring) };
+        let twin = Spec { name: "bare-uring again".into(), ..ours(Server::BareUring) };
+        let specs: Vec<Spec> = [baseline, twin].into_iter().chain(self.specs.iter().cloned()).collect();
         specs
             .iter()
             .enumerate()
@@ -89,12 +76,7 @@ impl Plan {
                 let mut process = self.start(spec, index, shape.buffer)?;
                 let load = connect(scenario, &process.endpoint, shape);
                 let load = process.blame(load)?;
-                Ok(Contender {
-                    process,
-                    load,
-                    kind: spec.kind,
-                    samples: Vec::with_capacity(self.slices),
-                })
+                Ok(Contender { process, load, kind: spec.kind, samples: Vec::with_capacity(self.slices) })
             })
             .collect()
     }
@@ -112,48 +94,28 @@ impl Plan {
     pub fn idle(&mut self) -> Result<IdleReport> {
         let plain = ours(Server::Plain);
         let baseline = ours(Server::BareUring);
-        let specs: Vec<Spec> = [plain, baseline]
-            .into_iter()
-            .chain(self.specs.iter().cloned())
-            .collect();
+        let specs: Vec<Spec> = [plain, baseline].into_iter().chain(self.specs.iter().cloned()).collect();
         let mut footprints = Vec::with_capacity(specs.len());
         for spec in &specs {
-            let runs = (0..IDLE_RUNS)
-                .map(|_| self.footprint(spec))
-                .collect::<Result<Vec<_>>>()?;
+            let runs = (0..IDLE_RUNS).map(|_| self.footprint(spec)).collect::<Result<Vec<_>>>()?;
             footprints.push(memory::median_of(&runs));
         }
         let plain = footprints[0].clone();
         memory::subtract_client_end(&mut footprints, &plain);
-        Ok(IdleReport {
-            counts: self.idle_counts,
-            footprints,
-        })
+        Ok(IdleReport { counts: self.idle_counts, footprints })
     }
 
     fn footprint(&mut self, spec: &Spec) -> Result<Footprint> {
-        let Shape {
-            message, buffer, ..
-        } = Scenario::Idle.shape();
+        let Shape { message, buffer, .. } = Scenario::Idle.shape();
         memory::wait_for_slab_to_rest()?;
         let mut process = self.start(spec, 0, buffer)?;
         let mut progress = Progress::new(format!("idle {}", spec.name), self.idle_counts[1]);
-        memory::measure(
-            &mut process,
-            spec.kind,
-            self.idle_counts,
-            message,
-            &mut |done| progress.at(done),
-        )
+        memory::measure(&mut process, spec.kind, self.idle_counts, message, &mut |done| progress.at(done))
     }
 }
 
 pub fn ours(server: Server) -> Spec {
-    Spec {
-        name: server.name().into(),
-        kind: server.kind(),
-        program: Program::Ours(server),
-    }
+    Spec { name: server.name().into(), kind: server.kind(), program: Program::Ours(server) }
 }
 
 fn connect(scenario: Scenario, endpoint: &Endpoint, shape: Shape) -> Result<Box<dyn Load>> {
@@ -180,11 +142,7 @@ impl Contender {
     }
 
     fn into_row(self) -> Row {
-        Row {
-            name: self.process.name.clone(),
-            kind: self.kind,
-            samples: self.samples,
-        }
+        Row { name: self.process.name.clone(), kind: self.kind, samples: self.samples }
     }
 }
 

@@ -33,13 +33,7 @@ pub struct Shape {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 5] = [
-        Self::Pingpong,
-        Self::Pipeline,
-        Self::Bulk16k,
-        Self::Churn,
-        Self::Idle,
-    ];
+    pub const ALL: [Self; 5] = [Self::Pingpong, Self::Pipeline, Self::Bulk16k, Self::Churn, Self::Idle];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -62,36 +56,11 @@ impl Scenario {
     pub fn shape(self) -> Shape {
         // 2 KiB holds every small message of a whole pipeline (16 x 64 B); 64 KiB is one read of the bulk floor.
         match self {
-            Self::Pingpong => Shape {
-                connections: 500,
-                depth: 1,
-                message: 64,
-                buffer: 2 << 10,
-            },
-            Self::Pipeline => Shape {
-                connections: 500,
-                depth: 16,
-                message: 64,
-                buffer: 2 << 10,
-            },
-            Self::Bulk16k => Shape {
-                connections: 64,
-                depth: 1,
-                message: 16 << 10,
-                buffer: 64 << 10,
-            },
-            Self::Churn => Shape {
-                connections: 64,
-                depth: 1,
-                message: 64,
-                buffer: 2 << 10,
-            },
-            Self::Idle => Shape {
-                connections: 15_000,
-                depth: 1,
-                message: 64,
-                buffer: 2 << 10,
-            },
+            Self::Pingpong => Shape { connections: 500, depth: 1, message: 64, buffer: 2 << 10 },
+            Self::Pipeline => Shape { connections: 500, depth: 16, message: 64, buffer: 2 << 10 },
+            Self::Bulk16k => Shape { connections: 64, depth: 1, message: 16 << 10, buffer: 64 << 10 },
+            Self::Churn => Shape { connections: 64, depth: 1, message: 64, buffer: 2 << 10 },
+            Self::Idle => Shape { connections: 15_000, depth: 1, message: 64, buffer: 2 << 10 },
         }
     }
 }

@@ -14,9 +14,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput};
 use megamux_engine::Frame;
 use megamux_engine::bench_internals::lane::lane;
-use megamux_engine::bench_internals::{
-    Chunks, Pool, PoolConfig, Received, SendQueue, flush_returns, recv_buf,
-};
+use megamux_engine::bench_internals::{Chunks, Pool, PoolConfig, Received, SendQueue, flush_returns, recv_buf};
 use two_cores::{BATCH, CAPACITY, Row, across, built, pin_producer, ratios, rtrb_chunks};
 
 const FRAME_BYTES: u32 = 64;
@@ -43,9 +41,7 @@ const ROWS: [Row; 5] = [
 fn on_the_shard(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("frame/on_the_shard");
     group.throughput(Throughput::Elements(1)).sample_size(20);
-    group
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+    group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     for per_buffer in FRAMES_PER_BUFFER {
         let mut source = Source::new(per_buffer);
         group.bench_function(format!("take and drop, {per_buffer} per buffer"), |b| {
@@ -54,9 +50,7 @@ fn on_the_shard(criterion: &mut Criterion) {
     }
     let mut source = Source::new(16);
     let frame = source.frame();
-    group.bench_function("clone and drop", |b| {
-        b.iter(|| drop(black_box(frame.clone())))
-    });
+    group.bench_function("clone and drop", |b| b.iter(|| drop(black_box(frame.clone()))));
     group.finish();
 }
 
@@ -64,9 +58,7 @@ fn on_the_shard(criterion: &mut Criterion) {
 fn send_queue(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("send_queue");
     group.throughput(Throughput::Elements(16)).sample_size(20);
-    group
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+    group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     let (mut queue, mut chunks) = (SendQueue::new(), Chunks::new(16));
     for size in [64_usize, 256, 1024] {
         let encoded = Frame::from(vec![7; size]).share();
@@ -106,18 +98,10 @@ impl Source {
     fn new(per_buffer: u32) -> Source {
         // Twice what a full lane and a batch under way can hold on to.
         let buffers = (2 * CAPACITY as u32 / per_buffer).max(8) as u16;
-        let config = PoolConfig {
-            buffers,
-            buffer_size: per_buffer * FRAME_BYTES,
-        };
+        let config = PoolConfig { buffers, buffer_size: per_buffer * FRAME_BYTES };
         let mut pool = Pool::new(config).expect("memory for a pool");
         pool.set_current();
-        Source {
-            pool,
-            per_buffer,
-            buffer: 0,
-            left: 0,
-        }
+        Source { pool, per_buffer, buffer: 0, left: 0 }
     }
 
     /// Inlined, so that a frame is made in its slot: a copy by way of the stack, read in other sizes than it was

@@ -22,9 +22,7 @@ use megamux_engine::bench_internals::{
     ready::ReadySet,
     wake::{Sleeper, Wake},
 };
-use two_cores::{
-    BATCH, CAPACITY, Descriptor, Row, across, built, pin_producer, ratios, rtrb_chunks,
-};
+use two_cores::{BATCH, CAPACITY, Descriptor, Row, across, built, pin_producer, ratios, rtrb_chunks};
 
 fn main() {
     pin_producer();
@@ -70,10 +68,7 @@ fn both_cores(criterion: &mut Criterion) {
 /// The instructions without the cache misses: what one thread pays for both ends.
 fn one_core(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("handoff/one_core");
-    group
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+    group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     group.bench_function("lane, 64 through", |b| {
         let (mut tx, mut rx) = lane::<Descriptor>(CAPACITY, 16);
         b.iter(|| {

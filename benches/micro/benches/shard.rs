@@ -21,12 +21,7 @@ impl Handler for Echo {
         Ok(())
     }
 
-    fn on_data(
-        &mut self,
-        cx: &mut Cx<'_, NoService>,
-        _: &mut (),
-        data: &mut RecvBuf<'_>,
-    ) -> Result<(), CloseReason> {
+    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, _: &mut (), data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
         cx.send_frame(data.take_all());
         Ok(())
     }
@@ -36,18 +31,11 @@ fn echo(c: &mut Criterion) {
     let mut group = c.benchmark_group("shard");
     group.throughput(Throughput::Elements(u64::from(CONNS)));
     let builder = NullShard::builder().expect("a builder");
-    let mut shard =
-        NullShard::new(builder, &NO_SERVICE, || Echo, CONNS, &[7; 64]).expect("a shard");
+    let mut shard = NullShard::new(builder, &NO_SERVICE, || Echo, CONNS, &[7; 64]).expect("a shard");
     let before = shard.answered();
     shard.tick();
-    assert_eq!(
-        shard.answered() - before,
-        u64::from(CONNS),
-        "every connection is served in a tick"
-    );
-    group.bench_function("echo 64 B, 500 connections", |b| {
-        b.iter(|| black_box(&mut shard).tick())
-    });
+    assert_eq!(shard.answered() - before, u64::from(CONNS), "every connection is served in a tick");
+    group.bench_function("echo 64 B, 500 connections", |b| b.iter(|| black_box(&mut shard).tick()));
     group.finish();
 }
 

@@ -133,10 +133,7 @@ fn measure(shared: &Shared, mut ways: Ways) {
             }
         }
     }
-    println!(
-        "{:<34}{:>9}{:>9}{:>9}{:>12}{:>9}{:>9}",
-        "", "cost p10", "p50", "p90", "latency p10", "p50", "p90"
-    );
+    println!("{:<34}{:>9}{:>9}{:>9}{:>12}{:>9}{:>9}", "", "cost p10", "p50", "p90", "latency p10", "p50", "p90");
     for (which, (way, name)) in WAYS.iter().enumerate() {
         if costs[which].is_empty() {
             println!("{name:<34} not in this kernel");
@@ -173,9 +170,7 @@ fn one_round(shared: &Shared, ways: &mut Ways, way: Way, order: usize) -> (u64, 
     match way {
         Way::StdUnpark => ways.std.unpark(),
         Way::CrossbeamUnpark => ways.crossbeam.unpark(),
-        Way::EventFd => (&ways.eventfd)
-            .write_all(&1u64.to_ne_bytes())
-            .expect("the counter has room"),
+        Way::EventFd => (&ways.eventfd).write_all(&1u64.to_ne_bytes()).expect("the counter has room"),
         Way::MsgRing => submit(&mut ways.own_ring, &message(ways.target_ring)),
         Way::RegisteredMsgRing => {
             send_registered(ways.target_ring).expect("worked at the start");
@@ -206,8 +201,7 @@ fn eventfd() -> io::Result<File> {
 fn sleep_as_told(shared: &Shared, eventfd: &File, tell: &mpsc::Sender<(RawFd, Unparker)>) {
     let mut ring = ring().expect("the target's ring");
     let parker = Parker::new();
-    tell.send((ring.as_raw_fd(), parker.unparker().clone()))
-        .expect("the waker waits");
+    tell.send((ring.as_raw_fd(), parker.unparker().clone())).expect("the waker waits");
     let mut last = usize::MAX;
     let mut count = [0u8; 8];
     loop {
@@ -242,10 +236,7 @@ fn sleep_as_told(shared: &Shared, eventfd: &File, tell: &mpsc::Sender<(RawFd, Un
 }
 
 fn ring() -> io::Result<IoUring> {
-    IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .build(8)
+    IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8)
 }
 
 fn drain(ring: &mut IoUring) {
@@ -268,15 +259,8 @@ fn send_registered(target: RawFd) -> io::Result<()> {
     const IORING_REGISTER_SEND_MSG_RING: libc::c_uint = 31;
     let entry = message(target);
     // SAFETY: the kernel reads one submission entry, which `Entry` is laid out as, during the call.
-    let sent = unsafe {
-        libc::syscall(
-            libc::SYS_io_uring_register,
-            -1,
-            IORING_REGISTER_SEND_MSG_RING,
-            &raw const entry,
-            1,
-        )
-    };
+    let sent =
+        unsafe { libc::syscall(libc::SYS_io_uring_register, -1, IORING_REGISTER_SEND_MSG_RING, &raw const entry, 1) };
     match sent {
         0.. => Ok(()),
         _ => Err(io::Error::last_os_error()),

@@ -15,21 +15,14 @@ impl Handler for Echo {
         Ok(())
     }
 
-    fn on_data(
-        &mut self,
-        cx: &mut Cx<'_, NoService>,
-        _: &mut (),
-        data: &mut RecvBuf<'_>,
-    ) -> Result<(), CloseReason> {
+    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, _: &mut (), data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
         cx.send_frame(data.take_all());
         Ok(())
     }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let ticks: u64 = std::env::args()
-        .nth(1)
-        .map_or(Ok(100), |ticks| ticks.parse())?;
+    let ticks: u64 = std::env::args().nth(1).map_or(Ok(100), |ticks| ticks.parse())?;
     let builder = NullShard::builder()?;
     let mut shard = NullShard::new(builder, &NO_SERVICE, || Echo, 500, &[7; 64])?;
     for _ in 0..ticks {

@@ -170,11 +170,7 @@ impl<I, O> Desk<I, O> {
         let mut papers = self.lock();
         papers.asleep = false;
         let known = papers.root.as_ref().is_some_and(|old| old.will_wake(root));
-        let replaced = if known {
-            None
-        } else {
-            papers.root.replace(root.clone())
-        };
+        let replaced = if known { None } else { papers.root.replace(root.clone()) };
         papers.held = papers.inputs.len() >= limits::ASYNC_INPUTS;
         let held = papers.held;
         drop(papers);
@@ -242,10 +238,7 @@ impl<I, O> Papers<I, O> {
     /// The receiver's waker, unless it is the root task itself: that polls the future after every step anyway.
     fn receiver_to_wake(&mut self) -> Option<Waker> {
         let receiver = self.receiver.take()?;
-        let is_root = self
-            .root
-            .as_ref()
-            .is_some_and(|root| root.will_wake(&receiver));
+        let is_root = self.root.as_ref().is_some_and(|root| root.will_wake(&receiver));
         (!is_root).then_some(receiver)
     }
 }

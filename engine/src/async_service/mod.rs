@@ -90,11 +90,7 @@ pub struct AsyncCx<A: AsyncService> {
 
 impl<A: AsyncService> Clone for AsyncCx<A> {
     fn clone(&self) -> Self {
-        AsyncCx {
-            desk: Arc::clone(&self.desk),
-            engine: self.engine.clone(),
-            runtime: self.runtime,
-        }
+        AsyncCx { desk: Arc::clone(&self.desk), engine: self.engine.clone(), runtime: self.runtime }
     }
 }
 
@@ -169,8 +165,7 @@ impl<A: AsyncService> Service for Async<A> {
     fn on_start(&mut self, _: &mut ServiceCx<'_, Self>) {
         let desk = Arc::clone(&self.desk);
         let service = self.service.take();
-        self.seat
-            .put(service.map(|service| Fresh { service, desk }));
+        self.seat.put(service.map(|service| Fresh { service, desk }));
     }
 
     fn on_input(&mut self, _: &mut ServiceCx<'_, Self>, conn: ConnId, input: Input<A::In>) {
@@ -202,35 +197,18 @@ pub(crate) fn parts<A: AsyncService>(
 ) -> AsyncParts<A> {
     let seat = Arc::new(Seat(Mutex::new(None)));
     let sits = Arc::clone(&seat);
-    let make = Arc::new(move || Async {
-        desk: Arc::default(),
-        service: Some(factory()),
-        seat: Arc::clone(&sits),
-    });
+    let make = Arc::new(move || Async { desk: Arc::default(), service: Some(factory()), seat: Arc::clone(&sits) });
     let name = name.to_owned();
-    let run: Runner =
-        Box::new(
-            move |host, inbox, epoch: Instant, ready| match Runtime::new(&name, choice) {
-                Ok(runtime) => {
-                    let _ = ready.send(Ok(()));
-                    let root = Root {
-                        name,
-                        runtime: runtime.kind(),
-                        host,
-                        inbox,
-                        epoch,
-                        wake,
-                        seat,
-                        engine,
-                        desk: None,
-                        life: None,
-                    };
-                    runtime.run(root.run());
-                }
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                }
-            },
-        );
+    let run: Runner = Box::new(move |host, inbox, epoch: Instant, ready| match Runtime::new(&name, choice) {
+        Ok(runtime) => {
+            let _ = ready.send(Ok(()));
+            let root =
+                Root { name, runtime: runtime.kind(), host, inbox, epoch, wake, seat, engine, desk: None, life: None };
+            runtime.run(root.run());
+        }
+        Err(error) => {
+            let _ = ready.send(Err(error));
+        }
+    });
     AsyncParts { make, run }
 }

@@ -56,9 +56,7 @@ impl<A: AsyncService> Root<A> {
                 Next::Stop => return,
                 Next::Turn => breathe().await,
                 Next::Sleep => {
-                    let Root {
-                        host, inbox, desk, ..
-                    } = &mut self;
+                    let Root { host, inbox, desk, .. } = &mut self;
                     let idle = || host.is_idle() && desk.as_ref().is_none_or(|desk| desk.sleep());
                     match inbox.try_sleep(idle) {
                         Some(_nap) => woken().await,
@@ -86,8 +84,7 @@ impl<A: AsyncService> Root<A> {
             self.host.rung(shard);
         }
         let desk = self.desk.as_ref();
-        self.host
-            .hold(desk.is_some_and(|desk| desk.wake_up(task.waker())));
+        self.host.hold(desk.is_some_and(|desk| desk.wake_up(task.waker())));
         self.host.poke();
         let more = self.host.step(now);
         if self.host.is_stopped() {
@@ -117,11 +114,7 @@ impl<A: AsyncService> Root<A> {
         let Fresh { service, desk } = fresh;
         desk.wake_up(task.waker());
         let (engine, runtime) = (self.engine.clone(), self.runtime);
-        let cx = AsyncCx {
-            desk: Arc::clone(&desk),
-            engine,
-            runtime,
-        };
+        let cx = AsyncCx { desk: Arc::clone(&desk), engine, runtime };
         self.desk = Some(desk);
         self.life = Some(Box::pin(async move {
             // Its own, so that the tasks it spawned are dropped with it.

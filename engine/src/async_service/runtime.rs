@@ -55,11 +55,7 @@ fn choose(
     choice: AsyncRuntime,
     uring: impl FnOnce() -> io::Result<Runtime>,
 ) -> Result<Runtime, StartError> {
-    let failed = |runtime, source| StartError::Runtime {
-        service: service.to_owned(),
-        runtime,
-        source,
-    };
+    let failed = |runtime, source| StartError::Runtime { service: service.to_owned(), runtime, source };
     match choice {
         AsyncRuntime::TokioUring => {
             return uring().map_err(|error| failed(RuntimeKind::TokioUring, error));
@@ -76,9 +72,7 @@ fn choose(
 }
 
 fn tokio() -> io::Result<Runtime> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(Runtime::Tokio(runtime))
 }
 
@@ -93,29 +87,17 @@ fn tokio_uring() -> io::Result<Runtime> {
 mod tests {
     use super::*;
 
-    fn check(
-        choice: AsyncRuntime,
-        uring: fn() -> io::Result<Runtime>,
-        expect: Result<RuntimeKind, &str>,
-    ) {
+    fn check(choice: AsyncRuntime, uring: fn() -> io::Result<Runtime>, expect: Result<RuntimeKind, &str>) {
         let chosen = choose("files", choice, uring);
         let chosen = chosen.map(|runtime| runtime.kind());
         let expect = expect.map_err(str::to_owned);
-        assert_eq!(
-            chosen.map_err(|error| error.to_string()),
-            expect,
-            "{choice:?}"
-        );
+        assert_eq!(chosen.map_err(|error| error.to_string()), expect, "{choice:?}");
     }
 
     #[test]
     fn where_tokio_uring_works_it_is_the_first_choice() {
         check(AsyncRuntime::Auto, tokio_uring, Ok(RuntimeKind::TokioUring));
-        check(
-            AsyncRuntime::TokioUring,
-            tokio_uring,
-            Ok(RuntimeKind::TokioUring),
-        );
+        check(AsyncRuntime::TokioUring, tokio_uring, Ok(RuntimeKind::TokioUring));
         check(AsyncRuntime::Tokio, tokio_uring, Ok(RuntimeKind::Tokio));
     }
 

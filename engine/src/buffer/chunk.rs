@@ -18,10 +18,7 @@ pub struct Chunks {
 impl Chunks {
     /// An empty list that will keep at most `most_free` chunks.
     pub fn new(most_free: usize) -> Chunks {
-        Chunks {
-            free: Vec::new(),
-            most_free,
-        }
+        Chunks { free: Vec::new(), most_free }
     }
 
     /// Free chunks kept right now.
@@ -60,11 +57,7 @@ impl Chunk {
         let memory: Box<[u8]> = vec![0; CHUNK_BYTES].into_boxed_slice();
         // SAFETY: a box's pointer is not null.
         let memory = unsafe { NonNull::new_unchecked(Box::into_raw(memory).cast::<u8>()) };
-        Chunk {
-            memory,
-            spent: 0,
-            end: 0,
-        }
+        Chunk { memory, spent: 0, end: 0 }
     }
 
     /// Copies as much of `bytes` as fits behind what is there; says where it begins and how much it is.

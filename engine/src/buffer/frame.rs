@@ -56,11 +56,7 @@ impl Frame {
         match &self.0 {
             Repr::Bytes(bytes) => Frame(Repr::Bytes(bytes.slice(start..end))),
             Repr::Pooled(pooled) => {
-                assert!(
-                    start <= end && end <= self.len(),
-                    "{start}..{end} of {} bytes",
-                    self.len()
-                );
+                assert!(start <= end && end <= self.len(), "{start}..{end} of {} bytes", self.len());
                 match pooled.clone_local() {
                     Some(mut part) => {
                         part.truncate(end);
@@ -165,10 +161,7 @@ impl Pooled {
         // and cleared when it goes.
         unsafe { self.pool.as_ref().owner().retain(self.range.buffer()) };
         let range = self.range.first(self.range.len());
-        Some(Pooled {
-            pool: self.pool,
-            range,
-        })
+        Some(Pooled { pool: self.pool, range })
     }
 
     /// `count` is at most the length.

@@ -18,10 +18,7 @@ impl LentChain {
     /// Notes where a chain's bytes lie.
     pub(crate) fn new(chain: &SendChain) -> LentChain {
         let range = |iovec: &libc::iovec| (iovec.iov_base.cast_const().cast(), iovec.iov_len);
-        LentChain {
-            ranges: chain.iovecs().iter().map(range).collect(),
-            total: chain.total(),
-        }
+        LentChain { ranges: chain.iovecs().iter().map(range).collect(), total: chain.total() }
     }
 
     /// The sum of the ranges in bytes.

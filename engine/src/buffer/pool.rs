@@ -36,10 +36,7 @@ impl Default for PoolConfig {
     /// 4 MiB, as swept: 16 KiB echoes cost 0.99 of a bare epoll loop's with 64 buffers, 1.07 with 256
     /// (colder caches) and 1.26 with 16 (starved).
     fn default() -> PoolConfig {
-        PoolConfig {
-            buffers: 64,
-            buffer_size: 64 * 1024,
-        }
+        PoolConfig { buffers: 64, buffer_size: 64 * 1024 }
     }
 }
 
@@ -153,11 +150,7 @@ impl Pool {
             return None;
         }
         let bid = self.owner().take_free()?;
-        Some(Provided {
-            bid,
-            ptr: self.shared().at(bid, 0, 0).as_ptr(),
-            len: self.buffer_size(),
-        })
+        Some(Provided { bid, ptr: self.shared().at(bid, 0, 0).as_ptr(), len: self.buffer_size() })
     }
 
     /// Counts `len` bytes that the kernel has written at the head of buffer `bid`, and one reference to them.
@@ -181,11 +174,7 @@ impl Pool {
     pub fn fill(&mut self, bid: u16, data: &[u8]) {
         let head = self.owner().head(bid);
         let room = (self.buffer_size() - head) as usize;
-        assert!(
-            data.len() <= room,
-            "{} bytes into a room of {room}",
-            data.len()
-        );
+        assert!(data.len() <= room, "{} bytes into a room of {room}", data.len());
         let to = self.shared().at(bid, head, data.len() as u32);
         // SAFETY: the bytes from the head on are in the mapping and belong to the kernel, for whom the
         // caller stands in; no reference reaches beyond the head, so nobody reads them.

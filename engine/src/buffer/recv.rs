@@ -128,9 +128,7 @@ impl<'a> RecvBuf<'a> {
                 let _ = ManuallyDrop::new(self);
                 Unread::InPool(range)
             }
-            Source::Remainder(remainder) if !remainder.is_empty() => {
-                Unread::InRemainder(remainder.len())
-            }
+            Source::Remainder(remainder) if !remainder.is_empty() => Unread::InRemainder(remainder.len()),
             _ => Unread::Nothing,
         }
     }
@@ -166,9 +164,7 @@ impl AsRef<[u8]> for RecvBuf<'_> {
 
 impl fmt::Debug for RecvBuf<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecvBuf")
-            .field("len", &self.len())
-            .finish_non_exhaustive()
+        f.debug_struct("RecvBuf").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 

@@ -44,16 +44,8 @@ pub struct ReturnLane {
 }
 
 impl ReturnLane {
-    pub(super) fn new(
-        pool: Weak<PoolShared>,
-        closing: Arc<AtomicBool>,
-        entries: Producer<Return>,
-    ) -> ReturnLane {
-        ReturnLane {
-            pool,
-            closing,
-            entries,
-        }
+    pub(super) fn new(pool: Weak<PoolShared>, closing: Arc<AtomicBool>, entries: Producer<Return>) -> ReturnLane {
+        ReturnLane { pool, closing, entries }
     }
 
     #[cfg(test)]
@@ -65,13 +57,8 @@ impl ReturnLane {
     pub fn register(self) {
         BATCHES.with_borrow_mut(|batches| {
             batches.flush();
-            batches
-                .batches
-                .retain(|batch| batch.lane.pool.strong_count() > 0);
-            batches.batches.push(Batch {
-                lane: self,
-                frames: 0,
-            });
+            batches.batches.retain(|batch| batch.lane.pool.strong_count() > 0);
+            batches.batches.push(Batch { lane: self, frames: 0 });
             batches.last = 0;
         });
     }
@@ -96,9 +83,7 @@ pub(super) fn is_current(pool: NonNull<PoolShared>) -> bool {
 #[inline]
 pub(super) unsafe fn give_back(pool: NonNull<PoolShared>, buffer: u16) {
     let counted = RUN.with(|run| run.extend(pool, buffer))
-        || BATCHES
-            .try_with(|batches| batches.borrow_mut().begin_run(pool, buffer))
-            .unwrap_or(false);
+        || BATCHES.try_with(|batches| batches.borrow_mut().begin_run(pool, buffer)).unwrap_or(false);
     if !counted {
         // SAFETY: the caller's promise.
         unsafe { PoolShared::take_back(pool, (buffer, 1)) };

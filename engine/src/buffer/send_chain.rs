@@ -46,18 +46,13 @@ impl SendChain {
         for range in self.iovecs() {
             // SAFETY: see the module's invariant; `complete` needs the queue for itself, and with it the borrow
             // that `self` is.
-            bytes.extend_from_slice(unsafe {
-                std::slice::from_raw_parts(range.iov_base.cast(), range.iov_len)
-            });
+            bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(range.iov_base.cast(), range.iov_len) });
         }
         bytes
     }
 
     pub(super) fn empty() -> SendChain {
-        const NO_RANGE: libc::iovec = libc::iovec {
-            iov_base: ptr::null_mut(),
-            iov_len: 0,
-        };
+        const NO_RANGE: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         SendChain {
             count: 0,
             total: 0,
@@ -71,10 +66,7 @@ impl SendChain {
     #[inline]
     pub(super) fn lone(&mut self, (start, len): (*const u8, usize)) -> usize {
         self.total = len.min(CHAIN_BYTES);
-        self.iovecs[0] = libc::iovec {
-            iov_base: start.cast_mut().cast(),
-            iov_len: self.total,
-        };
+        self.iovecs[0] = libc::iovec { iov_base: start.cast_mut().cast(), iov_len: self.total };
         self.header.msg_iov = self.iovecs.as_mut_ptr();
         self.header.msg_iovlen = 1;
         self.count = 1;
@@ -86,10 +78,7 @@ impl SendChain {
         (self.count, self.total) = (0, 0);
         for (range, (start, len)) in self.iovecs.iter_mut().zip(pieces) {
             let iov_len = len.min(CHAIN_BYTES - self.total);
-            *range = libc::iovec {
-                iov_base: start.cast_mut().cast(),
-                iov_len,
-            };
+            *range = libc::iovec { iov_base: start.cast_mut().cast(), iov_len };
             self.count += 1;
             self.total += iov_len;
             if self.total == CHAIN_BYTES {

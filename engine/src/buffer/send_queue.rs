@@ -91,8 +91,7 @@ impl SendQueue {
         self.queued += bytes.len();
         let rest = &bytes[self.copy_into_open(bytes)..];
         if rest.len() > CHUNK_BYTES {
-            self.pieces
-                .push_back(Piece::Whole(Frame::copy_from_slice(rest)));
+            self.pieces.push_back(Piece::Whole(Frame::copy_from_slice(rest)));
         } else if !rest.is_empty() {
             self.chunks.push_back(chunks.take());
             self.copy_into_open(rest);
@@ -122,10 +121,7 @@ impl SendQueue {
     /// When nothing is queued or a chain is in flight already.
     #[inline]
     pub fn begin(&mut self) -> &SendChain {
-        assert!(
-            !self.is_empty() && !self.in_flight(),
-            "nothing to send, or sending already"
-        );
+        assert!(!self.is_empty() && !self.in_flight(), "nothing to send, or sending already");
         self.in_flight = match self.pieces.front() {
             Some(first) if self.pieces.len() == 1 => self.chain.lone(first.range()),
             _ => self.chain.build(self.pieces.iter().map(Piece::range)),
@@ -140,10 +136,7 @@ impl SendQueue {
     /// When nothing is in flight, or less than was taken.
     #[inline]
     pub fn complete(&mut self, taken: usize, chunks: &mut Chunks) {
-        assert!(
-            self.in_flight() && taken <= self.chain.total(),
-            "took more than was in flight"
-        );
+        assert!(self.in_flight() && taken <= self.chain.total(), "took more than was in flight");
         self.in_flight = 0;
         if taken == self.queued {
             return self.clear(chunks);
@@ -162,10 +155,7 @@ impl SendQueue {
     /// When a chain is in flight.
     #[inline]
     pub fn clear(&mut self, chunks: &mut Chunks) {
-        assert!(
-            !self.in_flight(),
-            "the kernel still reads what is in flight"
-        );
+        assert!(!self.in_flight(), "the kernel still reads what is in flight");
         // The usual queue has one piece and no chunk.
         while self.pieces.pop_front().is_some() {}
         while let Some(chunk) = self.chunks.pop_front() {
@@ -196,10 +186,7 @@ impl SendQueue {
     /// When something is queued.
     #[inline]
     pub fn recycle(&mut self) {
-        assert!(
-            self.is_empty() && !self.in_flight(),
-            "recycled with bytes queued"
-        );
+        assert!(self.is_empty() && !self.in_flight(), "recycled with bytes queued");
         if self.pieces.capacity() > KEPT_PIECES {
             self.pieces.shrink_to(KEPT_PIECES);
         }
@@ -230,9 +217,7 @@ impl SendQueue {
     /// Takes at most `most` bytes off the first piece, and the piece away with its last one; says how many.
     #[inline]
     fn drop_front(&mut self, most: usize, chunks: &mut Chunks) -> usize {
-        let Some(first) = self.pieces.front_mut() else {
-            unreachable!("`queued` is the sum of the pieces")
-        };
+        let Some(first) = self.pieces.front_mut() else { unreachable!("`queued` is the sum of the pieces") };
         let count = most.min(first.range().1);
         let all = count == first.range().1;
         match first {
@@ -240,10 +225,7 @@ impl SendQueue {
                 // SAFETY: `count <= len`: within or at the end of the piece's range.
                 *start = unsafe { start.add(count) };
                 *len -= count;
-                if self
-                    .chunks
-                    .front_mut()
-                    .is_some_and(|chunk| chunk.spend(count))
+                if self.chunks.front_mut().is_some_and(|chunk| chunk.spend(count))
                     && let Some(chunk) = self.chunks.pop_front()
                 {
                     chunks.put(chunk);
@@ -282,10 +264,7 @@ impl Drop for SendQueue {
             // memory is the harmless way to have it.
             std::mem::forget(std::mem::take(&mut self.pieces));
             std::mem::forget(std::mem::take(&mut self.chunks));
-            debug_assert!(
-                std::thread::panicking(),
-                "a send queue was dropped in flight"
-            );
+            debug_assert!(std::thread::panicking(), "a send queue was dropped in flight");
             return;
         }
         // SAFETY: dropped once, here, and not used after.
@@ -321,10 +300,7 @@ mod tests {
         queue.push_copy(b"\r\n", &mut chunks);
         queue.push_frame(Frame::from(&b"body"[..]));
         assert_eq!(queue.queued_bytes(), 23);
-        assert_eq!(
-            sent(&mut queue, &mut chunks),
-            [b"HTTP/1.1 200 OK\r\n\r\nbody"]
-        );
+        assert_eq!(sent(&mut queue, &mut chunks), [b"HTTP/1.1 200 OK\r\n\r\nbody"]);
         assert_eq!((queue.is_empty(), chunks.free()), (true, 1));
         queue.recycle();
     }
@@ -339,10 +315,7 @@ mod tests {
         queue.push_frame(frame);
         queue.push_frame(Frame::new());
         let chain = queue.begin();
-        assert_eq!(
-            [chain.iovecs()[0].iov_base, chain.iovecs()[1].iov_base],
-            starts.map(|at| at.cast_mut().cast())
-        );
+        assert_eq!([chain.iovecs()[0].iov_base, chain.iovecs()[1].iov_base], starts.map(|at| at.cast_mut().cast()));
         let total = chain.total();
         queue.complete(total, &mut chunks);
         assert!(queue.is_empty());
@@ -391,10 +364,7 @@ mod tests {
         let chain = queue.begin();
         // SAFETY: the header lies in the chain.
         let header = unsafe { &*chain.msghdr() };
-        assert_eq!(
-            (header.msg_iov.cast_const(), header.msg_iovlen),
-            (chain.iovecs().as_ptr(), CHAIN_PIECES)
-        );
+        assert_eq!((header.msg_iov.cast_const(), header.msg_iovlen), (chain.iovecs().as_ptr(), CHAIN_PIECES));
         assert_eq!(chain.total(), 300 * CHAIN_PIECES);
         queue.complete(0, &mut chunks);
         queue.clear(&mut chunks);
@@ -498,13 +468,8 @@ mod tests {
                     }
                 }
             }
-            assert_eq!(
-                (queue.queued_bytes(), queue.in_flight()),
-                (model.len(), flight.is_some())
-            );
-            assert!(
-                queue.held_bytes() <= queue.queued_bytes() + (queue.pieces.len() + 2) * CHUNK_BYTES
-            );
+            assert_eq!((queue.queued_bytes(), queue.in_flight()), (model.len(), flight.is_some()));
+            assert!(queue.held_bytes() <= queue.queued_bytes() + (queue.pieces.len() + 2) * CHUNK_BYTES);
             assert!(chunks.free() <= 3);
         }
         if flight.is_some() {

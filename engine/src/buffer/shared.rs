@@ -67,11 +67,7 @@ impl PoolShared {
             broken("a range beyond the end of a buffer", buffer);
         }
         // SAFETY: within the mapping, which is of so many buffers of this size and lives as long as `self`.
-        unsafe {
-            self.memory
-                .base
-                .add(usize::from(buffer) * size as usize + offset as usize)
-        }
+        unsafe { self.memory.base.add(usize::from(buffer) * size as usize + offset as usize) }
     }
 
     /// Takes back `count` references of `buffer`, from any thread, at once.
@@ -134,10 +130,7 @@ impl PoolShared {
         let mut returned = self.lock();
         closing.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let mut orphan = Orphan {
-            outstanding: 0,
-            lanes,
-        };
+        let mut orphan = Orphan { outstanding: 0, lanes };
         // SAFETY: the caller's promise; and these are the last looks at the owner's half.
         let held = unsafe {
             self.collect_counts(&mut returned);
@@ -188,10 +181,7 @@ impl PoolShared {
 
     fn lock(&self) -> MutexGuard<'_, Returned> {
         // Nothing under this lock leaves it half-done; a panic there is an accounting error and aborts.
-        self.remote
-            .returned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.remote.returned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -363,8 +353,7 @@ impl Owner {
             broken("a buffer was released more often than taken", buffer);
         }
         slot.references.set(references - count);
-        self.held_frames
-            .set(self.held_frames.get() - u64::from(count));
+        self.held_frames.set(self.held_frames.get() - u64::from(count));
         if references == count && slot.state.get() == State::Held {
             self.free(buffer);
         }
@@ -396,17 +385,14 @@ struct Mapping {
 
 impl Mapping {
     fn anonymous(len: usize) -> io::Result<Mapping> {
-        let (protection, flags) = (
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-        );
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
         let base = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let base =
-            NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
+        let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
         Ok(Mapping { base, len })
     }
 }

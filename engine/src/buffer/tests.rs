@@ -24,11 +24,7 @@ impl XorShift {
 }
 
 pub(super) fn pool(buffers: u16, buffer_size: u32) -> Pool {
-    Pool::new(PoolConfig {
-        buffers,
-        buffer_size,
-    })
-    .unwrap()
+    Pool::new(PoolConfig { buffers, buffer_size }).unwrap()
 }
 
 /// What a driver does: the kernel writes into a buffer and reports it.
@@ -60,10 +56,7 @@ mod pools {
         let hello = receive(&mut pool, given.bid, b"hello", true);
         let world = receive(&mut pool, given.bid, b"world!", false);
         assert_eq!((world.buf, world.off, world.len), (given.bid, 5, 6));
-        assert_eq!(
-            (pool.bytes(&hello), pool.bytes(&world)),
-            (&b"hello"[..], &b"world!"[..])
-        );
+        assert_eq!((pool.bytes(&hello), pool.bytes(&world)), (&b"hello"[..], &b"world!"[..]));
         assert_eq!((pool.held_frames(), pool.held_bytes()), (2, 16));
 
         pool.release(world);
@@ -93,13 +86,7 @@ mod pools {
     #[test]
     fn sizes_that_make_no_pool_are_refused() {
         for (buffers, buffer_size) in [(0, 16), (3, 16), (4, 0)] {
-            assert!(
-                Pool::new(PoolConfig {
-                    buffers,
-                    buffer_size
-                })
-                .is_err()
-            );
+            assert!(Pool::new(PoolConfig { buffers, buffer_size }).is_err());
         }
     }
 
@@ -157,9 +144,7 @@ mod pools {
                 1 | 2 if !with_kernel.is_empty() => {
                     let at = random.below(with_kernel.len());
                     let (bid, head) = with_kernel[at];
-                    let bytes: Vec<u8> = (0..random.below(256 - head + 1))
-                        .map(|_| random.below(256) as u8)
-                        .collect();
+                    let bytes: Vec<u8> = (0..random.below(256 - head + 1)).map(|_| random.below(256) as u8).collect();
                     let keeps = head + bytes.len() < 256 && random.below(4) > 0;
                     let received = receive(&mut pool, bid, &bytes, keeps);
                     assert_eq!(received.off as usize, head);
@@ -201,11 +186,7 @@ mod pools {
             let end = pool.received(bid, 0, false);
             pool.release(end);
         }
-        assert!(
-            is_full(&pool),
-            "seed {seed}: {} frames held",
-            pool.held_frames()
-        );
+        assert!(is_full(&pool), "seed {seed}: {} frames held", pool.held_frames());
     }
 }
 
@@ -229,14 +210,8 @@ mod frames {
         let one = frame.split_to(3);
         let two = frame.slice(1..4);
         let three = frame.clone().slice(5..);
-        assert_eq!(
-            (&*one, &*two, &*three),
-            (&b"one"[..], &b"two"[..], &b"three"[..])
-        );
-        assert_eq!(
-            (one.as_ptr(), three.as_ptr()),
-            (start, start.wrapping_add(8))
-        );
+        assert_eq!((&*one, &*two, &*three), (&b"one"[..], &b"two"[..], &b"three"[..]));
+        assert_eq!((one.as_ptr(), three.as_ptr()), (start, start.wrapping_add(8)));
         assert_eq!(pool.held_frames(), 4);
         drop((frame, one, two));
         assert_eq!((pool.held_frames(), pool.free_buffers()), (1, 0));
@@ -250,18 +225,10 @@ mod frames {
         let frame = receive_frame(&mut pool, b"bytes");
         let copies = thread::spawn(move || {
             let mut frame = frame;
-            [
-                frame.clone(),
-                frame.slice(1..=2),
-                frame.split_to(2),
-                frame.clone().detach(),
-            ]
+            [frame.clone(), frame.slice(1..=2), frame.split_to(2), frame.clone().detach()]
         });
         let copies = copies.join().unwrap();
-        assert_eq!(
-            copies.each_ref().map(|copy| &**copy),
-            [&b"bytes"[..], b"yt", b"by", b"tes"]
-        );
+        assert_eq!(copies.each_ref().map(|copy| &**copy), [&b"bytes"[..], b"yt", b"by", b"tes"]);
         assert!(copies.iter().all(|copy| !copy.is_pooled()));
         assert_eq!(pool.held_frames(), 1, "not collected yet");
         pool.collect_returns();
@@ -274,9 +241,7 @@ mod frames {
         let frame = receive_frame(&mut pool, b"to everyone");
         let start = frame.as_ptr() as usize;
         let frame = frame.share();
-        let clones: Vec<Frame> = thread::spawn(move || vec![frame.clone(), frame.clone(), frame])
-            .join()
-            .unwrap();
+        let clones: Vec<Frame> = thread::spawn(move || vec![frame.clone(), frame.clone(), frame]).join().unwrap();
         assert!(clones.iter().all(|clone| clone.as_ptr() as usize == start));
         assert_eq!(pool.held_frames(), 1);
         drop(clones);
@@ -306,16 +271,9 @@ mod frames {
 
     #[test]
     fn frames_of_every_origin_compare_and_print_by_their_bytes() {
-        let frames = [
-            Frame::from(&b"a\x00"[..]),
-            Frame::from(b"a\x00".to_vec()),
-            Frame::copy_from_slice(b"a\x00"),
-        ];
+        let frames = [Frame::from(&b"a\x00"[..]), Frame::from(b"a\x00".to_vec()), Frame::copy_from_slice(b"a\x00")];
         for frame in &frames {
-            assert_eq!(
-                (frame, format!("{frame:?}")),
-                (&frames[0], r#"Frame(b"a\x00")"#.to_owned())
-            );
+            assert_eq!((frame, format!("{frame:?}")), (&frames[0], r#"Frame(b"a\x00")"#.to_owned()));
         }
         let long = format!("{:?}", Frame::from(vec![b'x'; 100]));
         assert!(long.ends_with("x\".. of 100 bytes)"), "{long}");
@@ -425,26 +383,18 @@ mod pools_that_go_first {
     fn frames_keep_their_bytes_on_the_same_thread() {
         let mut pool = pool(2, 64);
         pool.set_current();
-        let frames = [
-            receive_frame(&mut pool, b"still"),
-            receive_frame(&mut pool, b"here"),
-        ];
+        let frames = [receive_frame(&mut pool, b"still"), receive_frame(&mut pool, b"here")];
         drop(pool);
         let [still, here] = frames;
         let more = here.clone();
-        assert_eq!(
-            (&*still, &*here, more.is_pooled()),
-            (&b"still"[..], &b"here"[..], false)
-        );
+        assert_eq!((&*still, &*here, more.is_pooled()), (&b"still"[..], &b"here"[..], false));
     }
 
     #[test]
     fn frames_keep_their_bytes_on_other_threads_registered_or_not() {
         for registered in [false, true] {
             let mut pool = pool(8, 64);
-            let frames: Vec<Frame> = (0..8)
-                .map(|_| receive_frame(&mut pool, b"outlives the pool"))
-                .collect();
+            let frames: Vec<Frame> = (0..8).map(|_| receive_frame(&mut pool, b"outlives the pool")).collect();
             let lane = registered.then(|| pool.return_lane());
             let (gone, hear) = mpsc::channel();
             let other = thread::spawn(move || {
@@ -472,9 +422,7 @@ mod pools_that_go_first {
     fn the_end_of_a_pool_races_with_returns() {
         for round in 0..300 {
             let mut pool = pool(8, 1024);
-            let bids: Vec<u16> = std::iter::from_fn(|| pool.take_free())
-                .map(|p| p.bid)
-                .collect();
+            let bids: Vec<u16> = std::iter::from_fn(|| pool.take_free()).map(|p| p.bid).collect();
             let mut frames = Vec::new();
             for turn in 0..128 {
                 for bid in &bids {
@@ -536,9 +484,7 @@ mod receive_buffers {
         let first = receive(&mut pool, bid, b"line one\nline", true);
         let mut buf = RecvBuf::from_pool(&mut pool, first);
         let line = buf.take(9);
-        let Unread::InPool(rest) = buf.finish() else {
-            panic!("4 bytes are left")
-        };
+        let Unread::InPool(rest) = buf.finish() else { panic!("4 bytes are left") };
         let mut remainder = Remainder::default();
         remainder.append(pool.bytes(&rest));
         pool.release(rest);
@@ -549,10 +495,7 @@ mod receive_buffers {
         pool.release(second);
         let mut buf = RecvBuf::from_remainder(&mut remainder);
         let line_two = buf.take(9);
-        assert_eq!(
-            (&*line_two, line_two.is_pooled()),
-            (&b"line two\n"[..], false)
-        );
+        assert_eq!((&*line_two, line_two.is_pooled()), (&b"line two\n"[..], false));
         assert_eq!(buf.finish(), Unread::InRemainder(2));
 
         let mut buf = RecvBuf::from_remainder(&mut remainder);
@@ -611,16 +554,9 @@ mod receive_buffers {
                 assert_eq!(*buf.take(count), model[..count], "seed {seed}");
                 buf.finish();
                 model.drain(..count);
-                assert_eq!(
-                    (remainder.unread(), remainder.len()),
-                    (&model[..], model.len())
-                );
+                assert_eq!((remainder.unread(), remainder.len()), (&model[..], model.len()));
             }
-            assert!(
-                remainder.held_bytes() <= 4 * peak,
-                "{} for {peak}",
-                remainder.held_bytes()
-            );
+            assert!(remainder.held_bytes() <= 4 * peak, "{} for {peak}", remainder.held_bytes());
         }
     }
 }

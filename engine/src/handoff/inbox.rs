@@ -19,16 +19,8 @@ use super::{
 ///
 /// When `lanes` exceeds [`MAX_LANES`](super::ready::MAX_LANES).
 pub fn inbox(lanes: usize, wake: Box<dyn Wake>) -> (Inbox, Doorbell) {
-    let shared = Arc::new(Shared {
-        ready: ReadySet::new(lanes),
-        sleeper: Sleeper::new(wake),
-    });
-    (
-        Inbox {
-            shared: Arc::clone(&shared),
-        },
-        Doorbell { shared },
-    )
+    let shared = Arc::new(Shared { ready: ReadySet::new(lanes), sleeper: Sleeper::new(wake) });
+    (Inbox { shared: Arc::clone(&shared) }, Doorbell { shared })
 }
 
 /// The consumer's end: not `Clone`, because ready lanes are taken by one.
@@ -73,11 +65,7 @@ impl Doorbell {
     /// [`release`]: super::lane::Consumer::release
     #[inline]
     pub fn ring(&self, lane: usize) -> Notified {
-        if self.shared.ready.mark(lane) {
-            self.shared.sleeper.notify()
-        } else {
-            Notified::Suppressed
-        }
+        if self.shared.ready.mark(lane) { self.shared.sleeper.notify() } else { Notified::Suppressed }
     }
 
     /// Wakes the consumer for work outside the lanes, visible already.
@@ -116,8 +104,7 @@ mod tests {
         const ITEMS: u32 = 20_000;
         let parker = Parker::new();
         let (mut inbox, bell) = inbox(LANES, Box::new(ThreadWake::new(&parker)));
-        let (senders, mut receivers): (Vec<_>, Vec<_>) =
-            (0..LANES).map(|_| lane::<u32>(4, 0)).unzip();
+        let (senders, mut receivers): (Vec<_>, Vec<_>) = (0..LANES).map(|_| lane::<u32>(4, 0)).unzip();
         thread::scope(|scope| {
             for (number, mut sender) in senders.into_iter().enumerate() {
                 let bell = bell.clone();

@@ -95,10 +95,7 @@ impl<T: Send> Producer<T> {
             return false;
         }
         // Release: the slots' contents before the index that shows them.
-        self.shared
-            .producer
-            .index
-            .store(self.tail, Ordering::Release);
+        self.shared.producer.index.store(self.tail, Ordering::Release);
         self.published = self.tail;
         true
     }
@@ -227,10 +224,7 @@ impl<T> Consumer<T> {
             return false;
         }
         // Release: the items are moved out before the producer may write over them.
-        self.shared
-            .consumer
-            .index
-            .store(self.head, Ordering::Release);
+        self.shared.consumer.index.store(self.head, Ordering::Release);
         self.released = self.head;
         true
     }
@@ -291,25 +285,10 @@ impl<T> Drop for Shared<T> {
 }
 
 /// A lane whose counters start at `first`, so that tests reach their wraparound.
-pub(super) fn lane_from<T: Send>(
-    first: usize,
-    capacity: usize,
-    reserved: usize,
-) -> (Producer<T>, Consumer<T>) {
-    assert!(
-        capacity.is_power_of_two(),
-        "lane capacity {capacity} is no power of two"
-    );
-    assert!(
-        reserved < capacity,
-        "{reserved} reserved slots fill a lane of {capacity}"
-    );
-    let side = || {
-        CachePadded::new(Side {
-            index: AtomicUsize::new(first),
-            gone: AtomicBool::new(false),
-        })
-    };
+pub(super) fn lane_from<T: Send>(first: usize, capacity: usize, reserved: usize) -> (Producer<T>, Consumer<T>) {
+    assert!(capacity.is_power_of_two(), "lane capacity {capacity} is no power of two");
+    assert!(reserved < capacity, "{reserved} reserved slots fill a lane of {capacity}");
+    let side = || CachePadded::new(Side { index: AtomicUsize::new(first), gone: AtomicBool::new(false) });
     let shared = Arc::new(Shared {
         producer: side(),
         consumer: side(),
@@ -324,13 +303,7 @@ pub(super) fn lane_from<T: Send>(
         reserved,
         shared: Arc::clone(&shared),
     };
-    let consumer = Consumer {
-        slots: Slots::of(&shared.slots),
-        head: first,
-        released: first,
-        published: first,
-        shared,
-    };
+    let consumer = Consumer { slots: Slots::of(&shared.slots), head: first, released: first, published: first, shared };
     (producer, consumer)
 }
 

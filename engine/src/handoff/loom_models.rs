@@ -211,10 +211,7 @@ mod ready_bits {
             fence(Ordering::SeqCst);
             let seen = posted.load(Ordering::Acquire);
             ringer.join().unwrap();
-            assert!(
-                seen == 1 || bit.load(Ordering::Relaxed) == 1,
-                "left beside a clear bit"
-            );
+            assert!(seen == 1 || bit.load(Ordering::Relaxed) == 1, "left beside a clear bit");
         });
     }
 }
@@ -417,13 +414,7 @@ mod whole {
         }
     }
 
-    fn serve(
-        mut inbox: Inbox,
-        bed: &Bed,
-        mut inputs: Consumer<usize>,
-        mut outputs: Producer<usize>,
-        shard: &Doorbell,
-    ) {
+    fn serve(mut inbox: Inbox, bed: &Bed, mut inputs: Consumer<usize>, mut outputs: Producer<usize>, shard: &Doorbell) {
         let (mut served, mut spill) = (0, Vec::new());
         while served < REQUESTS || !spill.is_empty() {
             inbox.drain().for_each(drop);

@@ -22,14 +22,8 @@ use super::{inbox::Doorbell, wake::Notified};
 ///
 /// When `capacity` is zero.
 pub fn mailbox<T: Send>(capacity: usize, doorbell: Doorbell) -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Shared {
-        queue: ArrayQueue::new(capacity),
-        receiver_gone: AtomicBool::new(false),
-    });
-    let sender = Sender {
-        shared: Arc::clone(&shared),
-        doorbell,
-    };
+    let shared = Arc::new(Shared { queue: ArrayQueue::new(capacity), receiver_gone: AtomicBool::new(false) });
+    let sender = Sender { shared: Arc::clone(&shared), doorbell };
     (sender, Receiver { shared })
 }
 
@@ -87,10 +81,7 @@ impl<T> Sender<T> {
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-            doorbell: self.doorbell.clone(),
-        }
+        Self { shared: Arc::clone(&self.shared), doorbell: self.doorbell.clone() }
     }
 }
 
@@ -145,10 +136,7 @@ mod tests {
         assert!(sender.send(Arc::clone(&message)).is_ok());
         drop(receiver);
         assert_eq!(Arc::strong_count(&message), 1);
-        assert!(matches!(
-            sender.send(Arc::clone(&message)),
-            Err(SendError::Gone(_))
-        ));
+        assert!(matches!(sender.send(Arc::clone(&message)), Err(SendError::Gone(_))));
     }
 
     #[test]

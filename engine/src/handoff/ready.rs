@@ -30,15 +30,9 @@ impl ReadySet {
     ///
     /// When `lanes` exceeds [`MAX_LANES`].
     pub fn new(lanes: usize) -> Self {
-        assert!(
-            lanes <= MAX_LANES,
-            "{lanes} lanes exceed a ready set's {MAX_LANES}"
-        );
+        assert!(lanes <= MAX_LANES, "{lanes} lanes exceed a ready set's {MAX_LANES}");
         let word = || CachePadded::new(AtomicU64::new(0));
-        Self {
-            summary: word(),
-            leaves: (0..lanes.div_ceil(64)).map(|_| word()).collect(),
-        }
+        Self { summary: word(), leaves: (0..lanes.div_ceil(64)).map(|_| word()).collect() }
     }
 
     /// Sets the bit of `lane`. False when it was set already, and then nothing else is to be done:
@@ -78,12 +72,7 @@ impl ReadySet {
             0 => 0,
             _ => self.summary.swap(0, Ordering::Acquire),
         };
-        Drain {
-            set: self,
-            groups,
-            group: 0,
-            lanes: 0,
-        }
+        Drain { set: self, groups, group: 0, lanes: 0 }
     }
 }
 

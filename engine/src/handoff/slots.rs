@@ -31,9 +31,7 @@ unsafe impl<T: Send> Send for Slots<T> {}
 
 /// So many slots without items.
 pub(super) fn vacant<T>(capacity: usize) -> Box<[Slot<T>]> {
-    (0..capacity)
-        .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
-        .collect()
+    (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect()
 }
 
 impl<T> Slots<T> {
@@ -46,10 +44,7 @@ impl<T> Slots<T> {
 
     /// `slots` are a power of two.
     pub(super) fn of(slots: &[Slot<T>]) -> Self {
-        Self {
-            first: slots.as_ptr(),
-            mask: slots.len() - 1,
-        }
+        Self { first: slots.as_ptr(), mask: slots.len() - 1 }
     }
 
     #[inline(always)]

@@ -62,10 +62,7 @@ pub struct Sleeper {
 impl Sleeper {
     /// A consumer that is up, and that `wake` wakes.
     pub fn new(wake: Box<dyn Wake>) -> Self {
-        Self {
-            asleep: CachePadded::new(AtomicBool::new(false)),
-            wake,
-        }
+        Self { asleep: CachePadded::new(AtomicBool::new(false)), wake }
     }
 
     /// Announces a sleep. The consumer looks for work once more *after* this, and sleeps only when
@@ -95,9 +92,7 @@ impl Sleeper {
 
 impl fmt::Debug for Sleeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sleeper")
-            .field("asleep", &self.asleep)
-            .finish_non_exhaustive()
+        f.debug_struct("Sleeper").field("asleep", &self.asleep).finish_non_exhaustive()
     }
 }
 
@@ -163,13 +158,7 @@ mod tests {
         counts.record(sleeper.notify());
         drop(sleeper.announce());
         counts.record(sleeper.notify());
-        assert_eq!(
-            counts,
-            WakeCounts {
-                sent: 1,
-                suppressed: 4
-            }
-        );
+        assert_eq!(counts, WakeCounts { sent: 1, suppressed: 4 });
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
     }
 

@@ -79,10 +79,7 @@ impl FromStr for Addr {
 
 /// Says what is wrong with a text that is no `ip:port`.
 fn explain(text: &str) -> AddrError {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'))
-        .unwrap_or(text);
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     if bare.parse::<std::net::IpAddr>().is_ok() {
         return AddrError::PortMissing(text.into());
     }
@@ -93,9 +90,7 @@ fn explain(text: &str) -> AddrError {
     let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if numeric {
         AddrError::PortInvalid(text.into())
-    } else if port.parse::<u16>().is_ok()
-        && host.contains(|c: char| c.is_ascii_alphabetic())
-        && host.chars().all(name)
+    } else if port.parse::<u16>().is_ok() && host.contains(|c: char| c.is_ascii_alphabetic()) && host.chars().all(name)
     {
         AddrError::Name(text.into())
     } else {
@@ -126,10 +121,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expect: Result<&str, AddrError>) {
         let parsed = text.parse::<Addr>();
-        assert_eq!(
-            parsed.map(|addr| addr.to_string()),
-            expect.map(str::to_owned)
-        );
+        assert_eq!(parsed.map(|addr| addr.to_string()), expect.map(str::to_owned));
     }
 
     #[test]
@@ -149,10 +141,7 @@ mod tests {
         check("::1", Err(PortMissing("::1".into())));
         check("[::1]", Err(PortMissing("[::1]".into())));
         check("127.0.0.1:", Err(PortInvalid("127.0.0.1:".into())));
-        check(
-            "127.0.0.1:65536",
-            Err(PortInvalid("127.0.0.1:65536".into())),
-        );
+        check("127.0.0.1:65536", Err(PortInvalid("127.0.0.1:65536".into())));
         check("1.2.3:80", Err(Malformed("1.2.3:80".into())));
         check("", Err(Malformed("".into())));
         check("tcp://x", Err(Malformed("tcp://x".into())));

@@ -31,18 +31,13 @@ impl Balance {
 /// With k shards per CPU that is `cpu + cpus * (random mod k)`: shard `s` runs on CPU `s mod cpus`. A place beyond the
 /// last listener makes the kernel fall back to its hash.
 fn program(cpus: u32, shards: u32) -> Vec<libc::sock_filter> {
-    use libc::{
-        BPF_A, BPF_ABS, BPF_ADD, BPF_ALU, BPF_K, BPF_LD, BPF_MEM, BPF_MOD, BPF_MUL, BPF_RET,
-    };
+    use libc::{BPF_A, BPF_ABS, BPF_ADD, BPF_ALU, BPF_K, BPF_LD, BPF_MEM, BPF_MOD, BPF_MUL, BPF_RET};
     use libc::{BPF_LDX, BPF_ST, BPF_W, BPF_X};
     let cpu = (libc::SKF_AD_OFF + libc::SKF_AD_CPU) as u32;
     let random = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
     let columns = cpus.min(shards).max(1);
     let rows = shards.div_ceil(columns).max(1);
-    let mut code = vec![
-        step(BPF_LD | BPF_W | BPF_ABS, cpu),
-        step(BPF_ALU | BPF_MOD | BPF_K, columns),
-    ];
+    let mut code = vec![step(BPF_LD | BPF_W | BPF_ABS, cpu), step(BPF_ALU | BPF_MOD | BPF_K, columns)];
     if rows > 1 {
         code.extend([
             step(BPF_ST, 0),
@@ -58,20 +53,12 @@ fn program(cpus: u32, shards: u32) -> Vec<libc::sock_filter> {
 }
 
 fn step(code: u32, k: u32) -> libc::sock_filter {
-    libc::sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf: 0,
-        k,
-    }
+    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
 }
 
 fn attach(listener: &Socket, code: &[libc::sock_filter]) -> io::Result<()> {
     use std::os::fd::AsRawFd;
-    let program = libc::sock_fprog {
-        len: code.len() as u16,
-        filter: code.as_ptr().cast_mut(),
-    };
+    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_ptr().cast_mut() };
     // SAFETY: the kernel copies one `sock_fprog` and the `len` instructions that it points at; both outlive the call.
     let result = unsafe {
         libc::setsockopt(
@@ -82,11 +69,7 @@ fn attach(listener: &Socket, code: &[libc::sock_filter]) -> io::Result<()> {
             size_of::<libc::sock_fprog>() as u32,
         )
     };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// CPUs that may receive packets.
@@ -133,10 +116,7 @@ mod tests {
                     }
                 }
             }
-            assert!(
-                picked.iter().all(|&picked| picked),
-                "{cpus} CPUs, {shards} shards: {picked:?}"
-            );
+            assert!(picked.iter().all(|&picked| picked), "{cpus} CPUs, {shards} shards: {picked:?}");
         }
     }
 }

@@ -40,10 +40,7 @@ pub(crate) fn bind_listeners(
                 Some(first) => local_addr(first)?,
                 None => addr,
             };
-            Ok((
-                listeners.into_iter().map(OwnedFd::from).collect(),
-                Addr::Tcp(bound),
-            ))
+            Ok((listeners.into_iter().map(OwnedFd::from).collect(), Addr::Tcp(bound)))
         }
     }
 }
@@ -79,12 +76,7 @@ pub(crate) fn bind_datagrams(
 
 /// Binds a shared address alone for a moment: it settles port 0, and it fails if the port is taken, which a member of
 /// a reuse-port group would not notice if the taker belongs to the same user.
-fn reserve(
-    addr: SocketAddr,
-    kind: Type,
-    several: bool,
-    options: &SocketOptions,
-) -> io::Result<SocketAddr> {
+fn reserve(addr: SocketAddr, kind: Type, several: bool, options: &SocketOptions) -> io::Result<SocketAddr> {
     if !several || (options.reuse_port && addr.port() != 0) {
         return Ok(addr);
     }
@@ -137,9 +129,7 @@ fn remove_stale(path: &Path, addr: &SockAddr) -> io::Result<()> {
     // A full backlog must not make us wait; it answers EAGAIN, which is alive.
     probe.set_nonblocking(true)?;
     match probe.connect(addr) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path)
-        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
         _ => Ok(()),
     }
 }
@@ -164,12 +154,7 @@ mod tests {
     }
 
     fn bind(addr: &Addr, count: usize) -> io::Result<(Vec<Socket>, Addr)> {
-        let (listeners, addr) = bind_listeners(
-            addr,
-            &SocketOptions::default(),
-            count,
-            Balance::ReusePortHash,
-        )?;
+        let (listeners, addr) = bind_listeners(addr, &SocketOptions::default(), count, Balance::ReusePortHash)?;
         Ok((listeners.into_iter().map(Socket::from).collect(), addr))
     }
 
@@ -207,10 +192,7 @@ mod tests {
             let (listeners, addr) = bind(&any_port(), count).unwrap();
             assert_eq!(listeners.len(), count);
             for listener in &listeners {
-                assert_eq!(
-                    listener.local_addr().unwrap().as_socket(),
-                    Some(socket_addr(&addr))
-                );
+                assert_eq!(listener.local_addr().unwrap().as_socket(), Some(socket_addr(&addr)));
             }
             assert_ne!(socket_addr(&addr).port(), 0);
         }
@@ -222,21 +204,14 @@ mod tests {
             let (_listeners, addr) = bind(&any_port(), first).unwrap();
             for second in [1, 2] {
                 let error = bind(&addr, second).unwrap_err();
-                assert_eq!(
-                    error.kind(),
-                    io::ErrorKind::AddrInUse,
-                    "{first} then {second}"
-                );
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{first} then {second}");
             }
         }
     }
 
     #[test]
     fn a_port_is_shared_with_another_process_on_request() {
-        let options = SocketOptions {
-            reuse_port: true,
-            ..SocketOptions::default()
-        };
+        let options = SocketOptions { reuse_port: true, ..SocketOptions::default() };
         let hash = Balance::ReusePortHash;
         let (_first, addr) = bind_listeners(&any_port(), &options, 2, hash).unwrap();
         bind_listeners(&addr, &options, 1, hash).unwrap();
@@ -247,9 +222,7 @@ mod tests {
     fn a_restart_does_not_wait_for_closing_connections() {
         let (listeners, addr) = bind(&any_port(), 2).unwrap();
         let client = TcpStream::connect(socket_addr(&addr)).unwrap();
-        listeners
-            .iter()
-            .for_each(|listener| listener.set_nonblocking(true).unwrap());
+        listeners.iter().for_each(|listener| listener.set_nonblocking(true).unwrap());
         let accepted = loop {
             if let Some(accepted) = listeners.iter().find_map(|listener| listener.accept().ok()) {
                 break accepted;
@@ -264,27 +237,16 @@ mod tests {
 
     #[test]
     fn accepted_sockets_inherit_the_options() {
-        let keepalive = Keepalive {
-            idle: Duration::from_secs(7),
-            interval: Duration::from_secs(3),
-            count: 2,
-        };
-        let options = SocketOptions {
-            keepalive: Some(keepalive),
-            recv_buffer: Some(64 * 1024),
-            ..SocketOptions::default()
-        };
-        let (listeners, addr) =
-            bind_listeners(&any_port(), &options, 1, Balance::ReusePortHash).unwrap();
+        let keepalive = Keepalive { idle: Duration::from_secs(7), interval: Duration::from_secs(3), count: 2 };
+        let options =
+            SocketOptions { keepalive: Some(keepalive), recv_buffer: Some(64 * 1024), ..SocketOptions::default() };
+        let (listeners, addr) = bind_listeners(&any_port(), &options, 1, Balance::ReusePortHash).unwrap();
         let listener = Socket::from(listeners.into_iter().next().unwrap());
         let _client = TcpStream::connect(socket_addr(&addr)).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
         assert_eq!(accepted.tcp_keepalive_time().unwrap(), keepalive.idle);
-        assert_eq!(
-            accepted.tcp_keepalive_interval().unwrap(),
-            keepalive.interval
-        );
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), keepalive.interval);
         assert_eq!(accepted.tcp_keepalive_retries().unwrap(), keepalive.count);
         // The kernel doubles what it is asked for, for its bookkeeping.
         assert_eq!(accepted.recv_buffer_size().unwrap(), 128 * 1024);
@@ -292,17 +254,10 @@ mod tests {
 
     #[test]
     fn a_group_can_be_balanced_by_the_receiving_cpu() {
-        let (listeners, addr) = bind_listeners(
-            &any_port(),
-            &SocketOptions::default(),
-            4,
-            Balance::ReceivingCpu,
-        )
-        .unwrap();
+        let (listeners, addr) =
+            bind_listeners(&any_port(), &SocketOptions::default(), 4, Balance::ReceivingCpu).unwrap();
         let listeners: Vec<_> = listeners.into_iter().map(Socket::from).collect();
-        let clients: Vec<_> = (0..64)
-            .map(|_| TcpStream::connect(socket_addr(&addr)).unwrap())
-            .collect();
+        let clients: Vec<_> = (0..64).map(|_| TcpStream::connect(socket_addr(&addr)).unwrap()).collect();
         let mut accepted = 0;
         for listener in &listeners {
             listener.set_nonblocking(true).unwrap();
@@ -315,9 +270,7 @@ mod tests {
     fn a_dead_processs_socket_file_is_replaced_and_a_live_ones_is_not() {
         let directory = Directory::new("stale");
         let addr = directory.socket();
-        let Addr::Unix(path) = &addr else {
-            unreachable!()
-        };
+        let Addr::Unix(path) = &addr else { unreachable!() };
         drop(UnixListener::bind(path).unwrap());
         assert!(path.exists());
         let (listeners, bound) = bind(&addr, 3).unwrap();
@@ -338,9 +291,7 @@ mod tests {
     fn a_file_that_is_no_socket_is_left_alone() {
         let directory = Directory::new("file");
         let addr = directory.socket();
-        let Addr::Unix(path) = &addr else {
-            unreachable!()
-        };
+        let Addr::Unix(path) = &addr else { unreachable!() };
         std::fs::write(path, "precious").unwrap();
         assert_eq!(bind(&addr, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert_eq!(std::fs::read(path).unwrap(), b"precious");
@@ -354,10 +305,7 @@ mod tests {
             let (sockets, addr) = bind("127.0.0.1:0".parse().unwrap(), first).unwrap();
             assert_eq!(sockets.len(), first);
             for second in [1, 2] {
-                assert_eq!(
-                    bind(addr, second).unwrap_err().kind(),
-                    io::ErrorKind::AddrInUse
-                );
+                assert_eq!(bind(addr, second).unwrap_err().kind(), io::ErrorKind::AddrInUse);
             }
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             assert_eq!(client.send_to(b"hello", addr).unwrap(), 5);

@@ -53,32 +53,17 @@ impl UringDriver {
         if !more && counted(token) {
             self.ring.ended();
         }
-        let completion = Completion {
-            token,
-            result,
-            more,
-            payload: Payload::None,
-        };
+        let completion = Completion { token, result, more, payload: Payload::None };
         match token.kind() {
             Kind::Recv => Some(receive(completion, flags, pool)),
             // The ready events say nothing that the receive will not say better.
-            Kind::Poll => Some(Completion {
-                result: result.min(0),
-                ..completion
-            }),
+            Kind::Poll => Some(Completion { result: result.min(0), ..completion }),
             Kind::Accept => self.accepted(completion),
             Kind::Close => Some(self.closed(completion)),
             Kind::DatagramRecv => {
                 let received = self.datagrams.received(token.slot(), result);
-                let payload = if received {
-                    Payload::Datagram(token.slot())
-                } else {
-                    Payload::None
-                };
-                Some(Completion {
-                    payload,
-                    ..completion
-                })
+                let payload = if received { Payload::Datagram(token.slot()) } else { Payload::None };
+                Some(Completion { payload, ..completion })
             }
             Kind::Driver => self.convert_own(completion),
             _ => Some(completion),
@@ -112,31 +97,16 @@ impl UringDriver {
     }
 
     fn convert_own(&mut self, completion: Completion) -> Option<Completion> {
-        let Completion {
-            token,
-            result,
-            more,
-            ..
-        } = completion;
+        let Completion { token, result, more, .. } = completion;
         let place = token.slot();
         match Own::of(token)? {
             Own::Peer => {
                 let (token, result) = self.peers.complete(place, result);
-                Some(Completion {
-                    token,
-                    result,
-                    more,
-                    payload: Payload::Peer(place),
-                })
+                Some(Completion { token, result, more, payload: Payload::Peer(place) })
             }
             Own::DatagramSend => {
                 let token = self.datagrams.sent(place);
-                Some(Completion {
-                    token,
-                    result,
-                    more,
-                    payload: Payload::None,
-                })
+                Some(Completion { token, result, more, payload: Payload::None })
             }
             step @ (Own::DialSocket | Own::DialOption | Own::DialConnect | Own::DialClose) => {
                 let ended = self.dials.step(&mut self.ring, step, place, result)?;
@@ -169,18 +139,10 @@ fn receive(completion: Completion, flags: u32, pool: &mut Pool) -> Completion {
         pool.release(received);
         return completion;
     }
-    Completion {
-        payload: Payload::Data(received),
-        ..completion
-    }
+    Completion { payload: Payload::Data(received), ..completion }
 }
 
 /// A dial's end, for the shard.
 pub(super) fn dial_completion(ended: Ended) -> Completion {
-    Completion {
-        token: ended.token,
-        result: ended.result,
-        more: false,
-        payload: Payload::None,
-    }
+    Completion { token: ended.token, result: ended.result, more: false, payload: Payload::None }
 }

@@ -62,19 +62,12 @@ impl Datagrams {
         super::set_blocking(&fd)?;
         let inbound = Stable::new(Inbound {
             header: empty_header(),
-            range: libc::iovec {
-                iov_base: std::ptr::null_mut(),
-                iov_len: 0,
-            },
+            range: libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
             from: SockAddrStorage::zeroed(),
             // Zeroed memory of this size is mapped only where a datagram reaches.
             bytes: vec![0; LARGEST].into_boxed_slice(),
         });
-        let socket = Socket {
-            fd,
-            inbound,
-            last: ((Ipv4Addr::UNSPECIFIED, 0).into(), 0, false),
-        };
+        let socket = Socket { fd, inbound, last: ((Ipv4Addr::UNSPECIFIED, 0).into(), 0, false) };
         Ok(super::put(&mut self.sockets, socket))
     }
 
@@ -102,10 +95,7 @@ impl Datagrams {
         let socket = self.socket(socket);
         // SAFETY: the receive has completed.
         let inbound = unsafe { socket.inbound.get_mut() };
-        let name_length = inbound
-            .header
-            .msg_namelen
-            .min(size_of::<SockAddrStorage>() as u32);
+        let name_length = inbound.header.msg_namelen.min(size_of::<SockAddrStorage>() as u32);
         // SAFETY: the kernel wrote an address of this length.
         let from = unsafe { SockAddr::new(take_storage(&mut inbound.from), name_length) };
         let Some(from) = from.as_socket() else {
@@ -118,9 +108,7 @@ impl Datagrams {
 
     /// The datagram received last.
     pub(super) fn last(&self, socket: u32) -> (SocketAddr, &[u8], bool) {
-        let socket = self.sockets[socket as usize]
-            .as_ref()
-            .expect("an adopted datagram socket");
+        let socket = self.sockets[socket as usize].as_ref().expect("an adopted datagram socket");
         let (from, length, cut) = socket.last;
         // SAFETY: the driver's contract: read before the next receive on that socket is pushed.
         let inbound = unsafe { socket.inbound.get() };
@@ -140,10 +128,7 @@ impl Datagrams {
         let place = match self.free.pop() {
             Some(place) => place,
             None if self.sends.len() < SENDS => {
-                self.sends.push(Outbound {
-                    token,
-                    memory: Stable::new(Message::empty()),
-                });
+                self.sends.push(Outbound { token, memory: Stable::new(Message::empty()) });
                 (self.sends.len() - 1) as u32
             }
             None => return None,
@@ -168,9 +153,7 @@ impl Datagrams {
     }
 
     fn socket(&mut self, socket: u32) -> &mut Socket {
-        self.sockets[socket as usize]
-            .as_mut()
-            .expect("an adopted datagram socket")
+        self.sockets[socket as usize].as_mut().expect("an adopted datagram socket")
     }
 }
 
@@ -178,10 +161,7 @@ impl Message {
     fn empty() -> Message {
         Message {
             header: empty_header(),
-            range: libc::iovec {
-                iov_base: std::ptr::null_mut(),
-                iov_len: 0,
-            },
+            range: libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 },
             to: SockAddr::from(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
             bytes: Vec::new(),
         }
@@ -190,8 +170,7 @@ impl Message {
     fn fill(&mut self, to: SocketAddr, bytes: &[u8]) -> *const libc::msghdr {
         self.to = to.into();
         // Longer ones the kernel refuses anyway (EMSGSIZE).
-        self.bytes
-            .extend_from_slice(&bytes[..bytes.len().min(LARGEST)]);
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(LARGEST)]);
         self.range.iov_base = self.bytes.as_mut_ptr().cast();
         self.range.iov_len = self.bytes.len();
         self.header.msg_name = self.to.as_ptr().cast_mut().cast();

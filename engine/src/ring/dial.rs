@@ -61,11 +61,7 @@ impl Dials {
     /// Starts a dial; an address that fits no socket ends it at once.
     pub(super) fn start(&mut self, ring: &mut Ring, dial: &Dial, token: Token) -> Option<Ended> {
         let Ok(addr) = dial.addr.to_sock_addr() else {
-            return Some(Ended {
-                token,
-                result: -libc::EINVAL,
-                peer_length: 0,
-            });
+            return Some(Ended { token, result: -libc::EINVAL, peer_length: 0 });
         };
         let domain = i32::from(addr.family());
         let options = options(&dial.addr, &dial.options);
@@ -103,13 +99,7 @@ impl Dials {
     }
 
     /// Goes on after a completion of one of a dial's steps.
-    pub(super) fn step(
-        &mut self,
-        ring: &mut Ring,
-        step: Own,
-        index: u32,
-        result: i32,
-    ) -> Option<Ended> {
+    pub(super) fn step(&mut self, ring: &mut Ring, step: Own, index: u32, result: i32) -> Option<Ended> {
         let place = self.0.get_mut(index as usize)?;
         let dialling = place.as_mut()?;
         match (step, dialling.stage) {
@@ -126,16 +116,10 @@ impl Dials {
             }
             (Own::DialConnect, Stage::Connecting { slot }) => {
                 // An option that was asked for and refused fails the dial: nobody would notice otherwise.
-                match if result < 0 {
-                    result
-                } else {
-                    dialling.option_failed
-                } {
+                match if result < 0 { result } else { dialling.option_failed } {
                     0 => end(place, slot as i32),
                     // A connect that waits in a kernel thread is cancelled by a signal, and says EINTR.
-                    _ if dialling.cancelled => {
-                        dialling.give_up(ring, index, slot, -libc::ECANCELED)
-                    }
+                    _ if dialling.cancelled => dialling.give_up(ring, index, slot, -libc::ECANCELED),
                     failed => dialling.give_up(ring, index, slot, failed),
                 }
             }
@@ -152,9 +136,7 @@ impl Dialling {
         let memory = unsafe { self.memory.get() };
         for option in &memory.options {
             // SAFETY: the options live as long as the dial, which outlives the connect below.
-            unsafe {
-                ring.push_uncounted(ops::set_option(slot, own(Own::DialOption, index), option))
-            };
+            unsafe { ring.push_uncounted(ops::set_option(slot, own(Own::DialOption, index), option)) };
         }
         let (addr, len) = (memory.addr.as_ptr().cast(), memory.addr.len());
         // SAFETY: the address lives until this operation's completion ends the dial.
@@ -172,11 +154,7 @@ impl Dialling {
 
 fn end(place: &mut Option<Dialling>, result: i32) -> Option<Ended> {
     let dialling = place.take()?;
-    Some(Ended {
-        token: dialling.token,
-        result,
-        peer_length: dialling.peer_length,
-    })
+    Some(Ended { token: dialling.token, result, peer_length: dialling.peer_length })
 }
 
 fn options(addr: &Addr, wanted: &SocketOptions) -> Vec<SocketOption> {
@@ -197,21 +175,9 @@ fn options(addr: &Addr, wanted: &SocketOptions) -> Vec<SocketOption> {
     }
     if let Some(keepalive) = &wanted.keepalive {
         set(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
-        set(
-            libc::IPPROTO_TCP,
-            libc::TCP_KEEPIDLE,
-            clamp(keepalive.idle.as_secs().max(1)),
-        );
-        set(
-            libc::IPPROTO_TCP,
-            libc::TCP_KEEPINTVL,
-            clamp(keepalive.interval.as_secs().max(1)),
-        );
-        set(
-            libc::IPPROTO_TCP,
-            libc::TCP_KEEPCNT,
-            clamp(u64::from(keepalive.count)),
-        );
+        set(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, clamp(keepalive.idle.as_secs().max(1)));
+        set(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, clamp(keepalive.interval.as_secs().max(1)));
+        set(libc::IPPROTO_TCP, libc::TCP_KEEPCNT, clamp(u64::from(keepalive.count)));
     }
     options
 }

@@ -17,9 +17,7 @@ pub enum RingError {
     #[error("there is no io_uring here (ENOSYS)")]
     Absent,
     /// Not even the smallest ring fits into the locked memory this user may have.
-    #[error(
-        "no memory for a ring of {sq} submissions and {cq} completions; RLIMIT_MEMLOCK may be too low"
-    )]
+    #[error("no memory for a ring of {sq} submissions and {cq} completions; RLIMIT_MEMLOCK may be too low")]
     LockedMemory {
         /// Submission entries of the smallest ring tried.
         sq: u32,
@@ -110,10 +108,7 @@ impl RingError {
 impl Feature {
     /// The error that says so.
     pub(super) fn missing(self, source: io::Error) -> RingError {
-        RingError::Missing {
-            feature: self,
-            source,
-        }
+        RingError::Missing { feature: self, source }
     }
 }
 

@@ -117,18 +117,9 @@ impl UringDriver {
         if caps.registered_ring {
             ring.use_registered_name().map_err(RingError::Setup)?;
         }
-        let slots = config
-            .slots
-            .min(MOST_SLOTS)
-            .min(nofile_limit().0.try_into().unwrap_or(u32::MAX));
-        ring.submitter()
-            .register_files_sparse(slots)
-            .map_err(|error| Feature::DirectDescriptors.missing(error))?;
-        let consume = if caps.incremental_buffers {
-            Consume::Incrementally
-        } else {
-            Consume::Whole
-        };
+        let slots = config.slots.min(MOST_SLOTS).min(nofile_limit().0.try_into().unwrap_or(u32::MAX));
+        ring.submitter().register_files_sparse(slots).map_err(|error| Feature::DirectDescriptors.missing(error))?;
+        let consume = if caps.incremental_buffers { Consume::Incrementally } else { Consume::Whole };
         let provided = ProvidedRing::register(&ring.submitter(), config.buffers, consume)
             .map_err(|error| Feature::ProvidedBuffers.missing(error))?;
         let waker = EventWaker::new().map_err(|error| Feature::Wakes.missing(error))?;
@@ -160,10 +151,7 @@ impl UringDriver {
 
     fn poll_wakes(&mut self) {
         // SAFETY: the entry points at nothing; the eventfd stays open with `self.waker`.
-        unsafe {
-            self.ring
-                .push(ops::poll_wakes(self.waker.fd(), own(Own::Wake, 0)))
-        };
+        unsafe { self.ring.push(ops::poll_wakes(self.waker.fd(), own(Own::Wake, 0))) };
     }
 
     fn push_close(&mut self, slot: u32, token: Token) {
@@ -197,10 +185,7 @@ impl Driver for UringDriver {
     fn adopt_listener(&mut self, listener: OwnedFd) -> io::Result<u32> {
         set_blocking(&listener)?;
         let family = SockRef::from(&listener).domain()?.into();
-        let listener = Listener {
-            fd: listener,
-            peer_length: address_length(family),
-        };
+        let listener = Listener { fd: listener, peer_length: address_length(family) };
         Ok(put(&mut self.listeners, listener))
     }
 
@@ -209,9 +194,7 @@ impl Driver for UringDriver {
     }
 
     fn accept(&mut self, listener: u32, token: Token) {
-        let listener = self.listeners[listener as usize]
-            .as_ref()
-            .expect("an adopted listener");
+        let listener = self.listeners[listener as usize].as_ref().expect("an adopted listener");
         let entry = ops::accept(listener.fd.as_raw_fd(), token);
         // SAFETY: the entry points at nothing.
         unsafe { self.ring.push(entry) };
@@ -223,12 +206,7 @@ impl Driver for UringDriver {
             Start::Fetch(entry) => unsafe { self.ring.push(entry) },
             Start::Nameless(place) => {
                 let payload = Payload::Peer(place);
-                self.ready.push(Completion {
-                    token,
-                    result: 0,
-                    more: false,
-                    payload,
-                });
+                self.ready.push(Completion { token, result: 0, more: false, payload });
             }
         }
     }
@@ -274,10 +252,7 @@ impl Driver for UringDriver {
 
     fn reset_on_close(&mut self, slot: u32) {
         // SAFETY: the option is static. It takes effect as it is submitted, so before a close pushed after it.
-        unsafe {
-            self.ring
-                .push_uncounted(ops::set_option(slot, own(Own::Option, 0), &RESET_ON_CLOSE))
-        };
+        unsafe { self.ring.push_uncounted(ops::set_option(slot, own(Own::Option, 0), &RESET_ON_CLOSE)) };
     }
 
     fn close(&mut self, slot: u32, token: Token) {
@@ -331,11 +306,7 @@ impl Driver for UringDriver {
     }
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        self.ring.enter(if self.ready.is_empty() {
-            wait
-        } else {
-            Wait::No
-        })
+        self.ring.enter(if self.ready.is_empty() { wait } else { Wait::No })
     }
 
     fn reap(&mut self, pool: &mut Pool, out: &mut Vec<Completion>, most: usize) {

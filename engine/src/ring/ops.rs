@@ -23,25 +23,17 @@ const OPTLEN_WORD: usize = 11;
 const COMMAND_GETSOCKOPT: u32 = 2;
 /// Accept connections without end: every completion is a new direct descriptor.
 pub(super) fn accept(listener: RawFd, token: Token) -> Entry {
-    opcode::AcceptMulti::new(Fd(listener))
-        .allocate_file_index(true)
-        .build()
-        .user_data(token.bits())
+    opcode::AcceptMulti::new(Fd(listener)).allocate_file_index(true).build().user_data(token.bits())
 }
 
 /// Completes once with the ready events.
 pub(super) fn poll_readable(slot: u32, token: Token) -> Entry {
-    opcode::PollAdd::new(Fixed(slot), libc::POLLIN as u32)
-        .build()
-        .user_data(token.bits())
+    opcode::PollAdd::new(Fixed(slot), libc::POLLIN as u32).build().user_data(token.bits())
 }
 
 /// Completes on every write to an eventfd.
 pub(super) fn poll_wakes(eventfd: RawFd, token: Token) -> Entry {
-    opcode::PollAdd::new(Fd(eventfd), libc::POLLIN as u32)
-        .multi(true)
-        .build()
-        .user_data(token.bits())
+    opcode::PollAdd::new(Fd(eventfd), libc::POLLIN as u32).multi(true).build().user_data(token.bits())
 }
 
 /// One receive into a provided buffer, as much as fits.
@@ -58,10 +50,7 @@ pub(super) fn recv_once(slot: u32, token: Token) -> Entry {
 /// The kernel looks at the total after each single receive, and bounds that only by its buffer and by the length set
 /// here. So what comes in the end is less than `credit` plus the smaller of the two.
 pub(super) fn recv_multishot(slot: u32, token: Token, credit: u32) -> Entry {
-    let entry = opcode::RecvMulti::new(Fixed(slot), BUFFER_GROUP)
-        .len(credit)
-        .build()
-        .user_data(token.bits());
+    let entry = opcode::RecvMulti::new(Fixed(slot), BUFFER_GROUP).len(credit).build().user_data(token.bits());
     with_word(entry, OPTLEN_WORD, credit)
 }
 
@@ -82,21 +71,15 @@ pub(super) fn send_vectored(slot: u32, token: Token, header: *const libc::msghdr
 }
 
 pub(super) fn shutdown_write(slot: u32, token: Token) -> Entry {
-    opcode::Shutdown::new(Fixed(slot), libc::SHUT_WR)
-        .build()
-        .user_data(token.bits())
+    opcode::Shutdown::new(Fixed(slot), libc::SHUT_WR).build().user_data(token.bits())
 }
 
 pub(super) fn close(slot: u32, token: Token) -> Entry {
-    opcode::Close::new(Fixed(slot))
-        .build()
-        .user_data(token.bits())
+    opcode::Close::new(Fixed(slot)).build().user_data(token.bits())
 }
 
 pub(super) fn cancel(target: Token, token: Token) -> Entry {
-    opcode::AsyncCancel::new(target.bits())
-        .build()
-        .user_data(token.bits())
+    opcode::AsyncCancel::new(target.bits()).build().user_data(token.bits())
 }
 
 /// Makes a stream socket of `domain` in a free slot.
@@ -108,9 +91,7 @@ pub(super) fn socket(domain: i32, token: Token) -> Entry {
 }
 
 pub(super) fn connect(slot: u32, token: Token, addr: *const libc::sockaddr, len: u32) -> Entry {
-    opcode::Connect::new(Fixed(slot), addr, len)
-        .build()
-        .user_data(token.bits())
+    opcode::Connect::new(Fixed(slot), addr, len).build().user_data(token.bits())
 }
 
 /// Sets a socket option; only a failure completes.
@@ -121,44 +102,30 @@ pub(super) fn set_option(slot: u32, token: Token, option: &SocketOption) -> Entr
 /// Sets a socket option; completes either way.
 pub(super) fn set_option_loudly(slot: u32, token: Token, option: &SocketOption) -> Entry {
     let value = std::ptr::from_ref(&option.value).cast();
-    opcode::SetSockOpt::new(Fixed(slot), option.level, option.name, value, option.len)
-        .build()
-        .user_data(token.bits())
+    opcode::SetSockOpt::new(Fixed(slot), option.level, option.name, value, option.len).build().user_data(token.bits())
 }
 
 /// Reads a connection's peer address into `addr`; the result is its length.
 pub(super) fn peer_name(slot: u32, token: Token, addr: *mut libc::c_void, len: u32) -> Entry {
     // The crate builds only the command that sets an option; the one that reads differs in its number alone.
-    let entry = opcode::SetSockOpt::new(
-        Fixed(slot),
-        libc::SOL_SOCKET as u32,
-        libc::SO_PEERNAME as u32,
-        addr.cast_const(),
-        len,
-    )
-    .build()
-    .user_data(token.bits());
+    let entry =
+        opcode::SetSockOpt::new(Fixed(slot), libc::SOL_SOCKET as u32, libc::SO_PEERNAME as u32, addr.cast_const(), len)
+            .build()
+            .user_data(token.bits());
     with_word(entry, COMMAND_WORD, COMMAND_GETSOCKOPT)
 }
 
 /// Makes a plain descriptor of a direct one; the result is its number.
 pub(super) fn install(slot: u32, token: Token) -> Entry {
-    opcode::FixedFdInstall::new(Fixed(slot), 0)
-        .build()
-        .user_data(token.bits())
+    opcode::FixedFdInstall::new(Fixed(slot), 0).build().user_data(token.bits())
 }
 
 pub(super) fn datagram_recv(socket: RawFd, token: Token, header: *mut libc::msghdr) -> Entry {
-    opcode::RecvMsg::new(Fd(socket), header)
-        .build()
-        .user_data(token.bits())
+    opcode::RecvMsg::new(Fd(socket), header).build().user_data(token.bits())
 }
 
 pub(super) fn datagram_send(socket: RawFd, token: Token, header: *const libc::msghdr) -> Entry {
-    opcode::SendMsg::new(Fd(socket), header)
-        .flags(libc::MSG_NOSIGNAL as u32)
-        .build()
-        .user_data(token.bits())
+    opcode::SendMsg::new(Fd(socket), header).flags(libc::MSG_NOSIGNAL as u32).build().user_data(token.bits())
 }
 
 pub(super) fn nop(token: Token) -> Entry {
@@ -180,26 +147,13 @@ pub(super) struct SocketOption {
 }
 
 impl SocketOption {
-    pub(super) const fn int(
-        level: libc::c_int,
-        name: libc::c_int,
-        value: libc::c_int,
-    ) -> SocketOption {
-        SocketOption {
-            level: level as u32,
-            name: name as u32,
-            value: [value, 0],
-            len: 4,
-        }
+    pub(super) const fn int(level: libc::c_int, name: libc::c_int, value: libc::c_int) -> SocketOption {
+        SocketOption { level: level as u32, name: name as u32, value: [value, 0], len: 4 }
     }
 
     /// `struct linger { on, seconds }`: close sends RST and drops what is unsent.
-    pub(super) const RESET_ON_CLOSE: SocketOption = SocketOption {
-        level: libc::SOL_SOCKET as u32,
-        name: libc::SO_LINGER as u32,
-        value: [1, 0],
-        len: 8,
-    };
+    pub(super) const RESET_ON_CLOSE: SocketOption =
+        SocketOption { level: libc::SOL_SOCKET as u32, name: libc::SO_LINGER as u32, value: [1, 0], len: 8 };
 }
 
 const _: () = assert!(size_of::<Entry>() == 64);

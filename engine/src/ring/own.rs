@@ -75,18 +75,7 @@ mod tests {
     #[test]
     fn what_it_is_survives_the_round_trip() {
         use Own::*;
-        for what in [
-            Wake,
-            Peer,
-            DatagramSend,
-            DialSocket,
-            DialOption,
-            DialConnect,
-            DialClose,
-            Option,
-            Probe,
-            Message,
-        ] {
+        for what in [Wake, Peer, DatagramSend, DialSocket, DialOption, DialConnect, DialClose, Option, Probe, Message] {
             assert_eq!(Own::of(own(what, 7)), Some(what));
             assert_eq!(own(what, 7).slot(), 7);
         }

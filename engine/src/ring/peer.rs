@@ -45,12 +45,7 @@ struct Fetch {
 impl Peers {
     pub(super) fn new(by_command: bool, slots: u32) -> Peers {
         let lengths = vec![0; slots as usize];
-        Peers {
-            by_command,
-            lengths,
-            fetches: Vec::new(),
-            free: Vec::new(),
-        }
+        Peers { by_command, lengths, fetches: Vec::new(), free: Vec::new() }
     }
 
     /// Notes the length of the peer's address of the socket that is now in a slot.
@@ -63,11 +58,7 @@ impl Peers {
     pub(super) fn start(&mut self, slot: u32, token: Token, own: impl Fn(u32) -> Token) -> Start {
         let place = self.free.pop().unwrap_or_else(|| {
             let storage = Stable::new(SockAddrStorage::zeroed());
-            self.fetches.push(Fetch {
-                token,
-                storage,
-                address: None,
-            });
+            self.fetches.push(Fetch { token, storage, address: None });
             (self.fetches.len() - 1) as u32
         });
         let fetch = &mut self.fetches[place as usize];
@@ -99,10 +90,7 @@ impl Peers {
         } else {
             // SAFETY: the kernel has just made this descriptor for us alone.
             let installed = unsafe { OwnedFd::from_raw_fd(result) };
-            SockRef::from(&installed)
-                .peer_addr()
-                .ok()
-                .and_then(|address| address.as_socket())
+            SockRef::from(&installed).peer_addr().ok().and_then(|address| address.as_socket())
         };
         (fetch.token, 0)
     }

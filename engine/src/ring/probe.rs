@@ -39,9 +39,7 @@ pub(crate) struct Mask(Vec<Optional>);
 
 /// A mask that names something else than the optional capabilities.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} masks nothing: give some of -inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-msg_ring"
-)]
+#[error("{0:?} masks nothing: give some of -inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-msg_ring")]
 pub struct MaskError(String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,11 +63,7 @@ impl Optional {
     ];
 
     fn word(self) -> String {
-        Optional::ALL
-            .iter()
-            .filter(|(_, this)| *this == self)
-            .map(|(word, _)| *word)
-            .collect()
+        Optional::ALL.iter().filter(|(_, this)| *this == self).map(|(word, _)| *word).collect()
     }
 }
 
@@ -78,11 +72,7 @@ impl FromStr for Mask {
 
     fn from_str(text: &str) -> Result<Mask, MaskError> {
         let mut mask = Mask::default();
-        for word in text
-            .split(',')
-            .map(str::trim)
-            .filter(|word| !word.is_empty())
-        {
+        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             let known = Optional::ALL.iter().find(|(name, _)| *name == word);
             let (_, optional) = known.ok_or_else(|| MaskError(word.to_owned()))?;
             if !mask.has(*optional) {
@@ -106,8 +96,7 @@ impl Mask {
 /// Tries everything out, and says what of it may be used.
 pub(crate) fn probe(mask: &Mask) -> Result<Caps, RingError> {
     let mut bench = Bench::new(Consume::Incrementally)?;
-    let incremental_buffers =
-        !mask.has(Optional::IncrementalBuffers) && bench.consumes_bit_by_bit();
+    let incremental_buffers = !mask.has(Optional::IncrementalBuffers) && bench.consumes_bit_by_bit();
     if !incremental_buffers {
         bench = Bench::new(Consume::Whole)?;
     }
@@ -144,9 +133,7 @@ struct Bench {
 impl Bench {
     fn new(consume: Consume) -> Result<Bench, RingError> {
         let ring = Ring::new(16, 64)?;
-        ring.submitter()
-            .register_files_sparse(8)
-            .map_err(|error| Feature::DirectDescriptors.missing(error))?;
+        ring.submitter().register_files_sparse(8).map_err(|error| Feature::DirectDescriptors.missing(error))?;
         let memory = Stable::new([0; 2 * BUFFER]);
         let provided = match provide(&ring, &memory, consume) {
             Ok(provided) => Some(provided),
@@ -154,19 +141,8 @@ impl Bench {
             Err(error) => return Err(Feature::ProvidedBuffers.missing(error)),
         };
         let (listener, peer, addr) = pair().map_err(|error| Feature::Accept.missing(error))?;
-        let mut bench = Bench {
-            ring,
-            slot: 0,
-            peer,
-            addr,
-            listener,
-            next: 0,
-            provided,
-            _memory: memory,
-        };
-        bench
-            .accept()
-            .map_err(|error| Feature::Accept.missing(error))?;
+        let mut bench = Bench { ring, slot: 0, peer, addr, listener, next: 0, provided, _memory: memory };
+        bench.accept().map_err(|error| Feature::Accept.missing(error))?;
         Ok(bench)
     }
 
@@ -180,13 +156,10 @@ impl Bench {
 
     /// Everything that the driver uses whatever the optional capabilities are.
     fn requirements(&mut self) -> Result<(), RingError> {
-        self.send_ping()
-            .map_err(|error| Feature::Poll.missing(error))?;
+        self.send_ping().map_err(|error| Feature::Poll.missing(error))?;
         let token = self.token();
-        self.run(ops::poll_readable(self.slot, token), token)
-            .map_err(|error| Feature::Poll.missing(error))?;
-        self.receives()
-            .map_err(|error| Feature::Receive.missing(error))?;
+        self.run(ops::poll_readable(self.slot, token), token).map_err(|error| Feature::Poll.missing(error))?;
+        self.receives().map_err(|error| Feature::Receive.missing(error))?;
         self.sends().map_err(|error| Feature::Send.missing(error))?;
         let token = self.token();
         let option = SocketOption::int(libc::SOL_SOCKET, libc::SO_RCVBUF, 65536);
@@ -194,16 +167,9 @@ impl Bench {
             .map_err(|error| Feature::SocketOptions.missing(error))?;
         let dialled = self.dials().map_err(|error| Feature::Dial.missing(error))?;
         let token = self.token();
-        self.run(ops::close(dialled, token), token)
-            .map_err(|error| Feature::Close.missing(error))?;
-        match self
-            .ring
-            .submitter()
-            .register_sync_cancel(None, CancelBuilder::any())
-        {
-            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
-                Err(Feature::SyncCancel.missing(error))
-            }
+        self.run(ops::close(dialled, token), token).map_err(|error| Feature::Close.missing(error))?;
+        match self.ring.submitter().register_sync_cancel(None, CancelBuilder::any()) {
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(Feature::SyncCancel.missing(error)),
             _ => Ok(()),
         }
     }
@@ -211,20 +177,14 @@ impl Bench {
     fn receives(&mut self) -> io::Result<()> {
         let token = self.token();
         let received = self.run(ops::recv_multishot(self.slot, token, 0), token)?;
-        expect(
-            received.result == 4 && received.buffer,
-            "no bytes in a provided buffer",
-        )?;
+        expect(received.result == 4 && received.buffer, "no bytes in a provided buffer")?;
         expect(received.more, "receive did not stay armed")?;
         self.cancel(token)
     }
 
     fn sends(&mut self) -> io::Result<()> {
         let token = self.token();
-        let range = libc::iovec {
-            iov_base: PING.as_ptr().cast_mut().cast(),
-            iov_len: PING.len(),
-        };
+        let range = libc::iovec { iov_base: PING.as_ptr().cast_mut().cast(), iov_len: PING.len() };
         let sent = self.run(ops::send(self.slot, token, &range), token)?;
         expect(sent.result == 4, "not everything sent")?;
         let mut got = [0; 4];
@@ -275,10 +235,7 @@ impl Bench {
         let token = self.token();
         let storage = Stable::new(SockAddrStorage::zeroed());
         // The other end has no name, only a family.
-        let result = self.run(
-            ops::peer_name(self.slot, token, storage.as_ptr().cast(), 2),
-            token,
-        );
+        let result = self.run(ops::peer_name(self.slot, token, storage.as_ptr().cast(), 2), token);
         // The command runs as it is submitted, so even a failed one is over.
         result.map(|named| named.result == 2)
     }
@@ -291,11 +248,7 @@ impl Bench {
         self.ring.use_min_wait();
         let before = Instant::now();
         let min_wait = Duration::from_millis(1);
-        self.ring.enter(Wait::Batch {
-            want: 2,
-            min_wait,
-            most: PATIENCE,
-        })?;
+        self.ring.enter(Wait::Batch { want: 2, min_wait, most: PATIENCE })?;
         let lingered = before.elapsed() < PATIENCE / 2;
         Ok(lingered && self.find(token).is_some())
     }
@@ -361,8 +314,7 @@ impl Bench {
             for entry in entries {
                 let flags = entry.flags();
                 let more = cqueue::more(flags);
-                ended +=
-                    usize::from(!more && Token::from_bits(entry.user_data()).is_none_or(counted));
+                ended += usize::from(!more && Token::from_bits(entry.user_data()).is_none_or(counted));
                 if entry.user_data() == token.bits() {
                     found.get_or_insert(Outcome {
                         result: entry.result(),
@@ -391,11 +343,7 @@ struct Outcome {
     rest: bool,
 }
 
-fn provide(
-    ring: &Ring,
-    memory: &Stable<[u8; 2 * BUFFER]>,
-    consume: Consume,
-) -> io::Result<ProvidedRing> {
+fn provide(ring: &Ring, memory: &Stable<[u8; 2 * BUFFER]>, consume: Consume) -> io::Result<ProvidedRing> {
     let mut provided = ProvidedRing::register(&ring.submitter(), 2, consume)?;
     for bid in 0..2 {
         // SAFETY: the memory is the bench's, nobody else touches it, and it is freed after the ring.
@@ -422,9 +370,5 @@ fn pair() -> io::Result<(Socket, UnixStream, SockAddr)> {
 }
 
 fn expect(met: bool, failing: &'static str) -> io::Result<()> {
-    if met {
-        Ok(())
-    } else {
-        Err(io::Error::other(failing))
-    }
+    if met { Ok(()) } else { Err(io::Error::other(failing)) }
 }

@@ -37,11 +37,7 @@ pub(super) struct ProvidedRing {
 
 impl ProvidedRing {
     /// Registers a ring with room for `buffers` buffers.
-    pub(super) fn register(
-        submitter: &Submitter<'_>,
-        buffers: u16,
-        consume: Consume,
-    ) -> io::Result<ProvidedRing> {
+    pub(super) fn register(submitter: &Submitter<'_>, buffers: u16, consume: Consume) -> io::Result<ProvidedRing> {
         if buffers == 0 || buffers > MOST_BUFFERS {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
@@ -51,15 +47,8 @@ impl ProvidedRing {
             .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
         // SAFETY: the size is not zero.
         let memory = unsafe { alloc_zeroed(layout) };
-        let Some(entries) = NonNull::new(memory.cast::<BufRingEntry>()) else {
-            handle_alloc_error(layout)
-        };
-        let ring = ProvidedRing {
-            entries,
-            layout,
-            mask: count - 1,
-            tail: 0,
-        };
+        let Some(entries) = NonNull::new(memory.cast::<BufRingEntry>()) else { handle_alloc_error(layout) };
+        let ring = ProvidedRing { entries, layout, mask: count - 1, tail: 0 };
         let flags = match consume {
             Consume::Whole => 0,
             Consume::Incrementally => IOU_PBUF_RING_INC as u16,
@@ -67,12 +56,7 @@ impl ProvidedRing {
         // SAFETY: page-aligned, zeroed, of `count` entries, and kept until after the io_uring has been torn down:
         // whoever owns the ring drops this after it (field order in `Ring`).
         unsafe {
-            submitter.register_buf_ring_with_flags(
-                entries.as_ptr() as u64,
-                count,
-                BUFFER_GROUP,
-                flags,
-            )?;
+            submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, count, BUFFER_GROUP, flags)?;
         }
         Ok(ring)
     }
@@ -97,8 +81,7 @@ impl ProvidedRing {
     /// Makes everything added visible to the kernel.
     pub(super) fn publish(&mut self) {
         // SAFETY: the tail is a `u16` inside the array, aligned, and accessed by atomics only (by the kernel, too).
-        let tail =
-            unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.as_ptr()).cast_mut()) };
+        let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.as_ptr()).cast_mut()) };
         tail.store(self.tail, Ordering::Release);
     }
 }

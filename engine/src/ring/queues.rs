@@ -53,9 +53,7 @@ impl Ring {
             return Err(Feature::Waits.missing(io::Error::from_raw_os_error(libc::ENOSYS)));
         }
         // A bound that the kernel may refuse only when it is out of memory; it has a (large) bound of its own.
-        let _ = uring
-            .submitter()
-            .register_iowq_max_workers(&mut [1, WORKERS]);
+        let _ = uring.submitter().register_iowq_max_workers(&mut [1, WORKERS]);
         let name = RingName::Fd(uring.as_raw_fd());
         Ok(Ring {
             uring,
@@ -80,10 +78,7 @@ impl Ring {
 
     /// Entries of the submission and completion queue.
     pub(super) fn size(&self) -> (u32, u32) {
-        (
-            self.uring.params().sq_entries(),
-            self.uring.params().cq_entries(),
-        )
+        (self.uring.params().sq_entries(), self.uring.params().cq_entries())
     }
 
     pub(super) fn submitter(&self) -> Submitter<'_> {
@@ -167,20 +162,12 @@ impl Ring {
         self.counts.overflows += u64::from(overflown);
 
         // What lies in the completion queue is enough to go on with.
-        let wait = if self.uring.completion().is_empty() {
-            wait
-        } else {
-            Wait::No
-        };
+        let wait = if self.uring.completion().is_empty() { wait } else { Wait::No };
         let result = match wait {
             Wait::No if count == 0 && !due => return Ok(()),
             Wait::No => sys::submit_and_wait(self.name, count, 0, None),
             Wait::For(most) => self.wait(count, 1, Duration::ZERO, most),
-            Wait::Batch {
-                want,
-                min_wait,
-                most,
-            } if self.min_wait => self.wait(count, want.max(1), min_wait, most),
+            Wait::Batch { want, min_wait, most } if self.min_wait => self.wait(count, want.max(1), min_wait, most),
             Wait::Batch { most, .. } => self.wait(count, 1, Duration::ZERO, most),
         };
         match result {
@@ -208,19 +195,17 @@ impl Ring {
         match error.raw_os_error() {
             Some(libc::ETIME | libc::EINTR) => Ok(()),
             // No memory for a request, or completions to be taken first. Flush those, or pause instead of spinning.
-            Some(libc::EAGAIN | libc::EBUSY) => {
-                match self.wait(0, 1, Duration::ZERO, PRESSURE_PAUSE) {
+            Some(libc::EAGAIN | libc::EBUSY) => match self.wait(0, 1, Duration::ZERO, PRESSURE_PAUSE) {
+                Err(error)
+                    if !matches!(
+                        error.raw_os_error(),
+                        Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY)
+                    ) =>
+                {
                     Err(error)
-                        if !matches!(
-                            error.raw_os_error(),
-                            Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY)
-                        ) =>
-                    {
-                        Err(error)
-                    }
-                    _ => Ok(()),
                 }
-            }
+                _ => Ok(()),
+            },
             _ => Err(error),
         }
     }
@@ -232,10 +217,7 @@ impl Ring {
 
     /// Copies completions out, as many as there are and fit.
     #[inline]
-    pub(super) fn take<'a>(
-        &mut self,
-        into: &'a mut [std::mem::MaybeUninit<cqueue::Entry>],
-    ) -> &'a [cqueue::Entry] {
+    pub(super) fn take<'a>(&mut self, into: &'a mut [std::mem::MaybeUninit<cqueue::Entry>]) -> &'a [cqueue::Entry] {
         self.uring.completion().fill(into)
     }
 
@@ -259,23 +241,15 @@ impl Ring {
         while self.in_flight > 0 {
             let timeout = Timespec::from(Duration::from_millis(100));
             // It fails with ENOENT when nothing is left and ETIME when something lingers: the count below decides.
-            let _ = self
-                .submitter()
-                .register_sync_cancel(Some(timeout), CancelBuilder::any());
+            let _ = self.submitter().register_sync_cancel(Some(timeout), CancelBuilder::any());
             let _ = self.wait(0, 1, Duration::ZERO, Duration::from_millis(10));
             for completion in self.uring.completion() {
                 last(&completion);
-                if !cqueue::more(completion.flags())
-                    && Token::from_bits(completion.user_data()).is_none_or(counted)
-                {
+                if !cqueue::more(completion.flags()) && Token::from_bits(completion.user_data()).is_none_or(counted) {
                     self.in_flight -= 1;
                 }
             }
-            assert!(
-                std::time::Instant::now() < deadline,
-                "{} operations outlive their cancellation",
-                self.in_flight
-            );
+            assert!(std::time::Instant::now() < deadline, "{} operations outlive their cancellation", self.in_flight);
         }
     }
 }
@@ -311,11 +285,7 @@ fn build(sq: u32, cq: u32) -> io::Result<IoUring> {
 
 /// Tries smaller and smaller rings while locked memory does not suffice: first the completion queue shrinks to twice
 /// the submission queue, then both.
-fn shrink_to_fit<R>(
-    mut sq: u32,
-    mut cq: u32,
-    build: impl Fn(u32, u32) -> io::Result<R>,
-) -> Result<R, RingError> {
+fn shrink_to_fit<R>(mut sq: u32, mut cq: u32, build: impl Fn(u32, u32) -> io::Result<R>) -> Result<R, RingError> {
     loop {
         match build(sq, cq) {
             Ok(ring) => return Ok(ring),
@@ -339,11 +309,7 @@ mod tests {
     #[track_caller]
     fn check(limit: u32, expect: Result<(u32, u32), &str>) {
         let shrunk = shrink_to_fit(1024, 4096, |sq, cq| {
-            if 4 * sq + cq <= limit {
-                Ok((sq, cq))
-            } else {
-                Err(io::Error::from_raw_os_error(libc::ENOMEM))
-            }
+            if 4 * sq + cq <= limit { Ok((sq, cq)) } else { Err(io::Error::from_raw_os_error(libc::ENOMEM)) }
         });
         match (shrunk, expect) {
             (Ok(size), Ok(expect)) => assert_eq!(size, expect),

@@ -36,16 +36,8 @@ impl Net {
     pub(super) fn bind_datagram(&mut self, shard: usize, addr: SocketAddr) -> u32 {
         let sockets = &mut self.kernels[shard].sockets;
         let number = sockets.len() as u32;
-        sockets.push(Some(DatagramSocket {
-            addr,
-            arrived: VecDeque::new(),
-            sending: 0,
-        }));
-        self.udp
-            .bound
-            .entry(addr)
-            .or_default()
-            .push(Receiver::Shard(shard, number));
+        sockets.push(Some(DatagramSocket { addr, arrived: VecDeque::new(), sending: 0 }));
+        self.udp.bound.entry(addr).or_default().push(Receiver::Shard(shard, number));
         number
     }
 
@@ -53,11 +45,7 @@ impl Net {
     pub(super) fn bind_outside(&mut self, addr: SocketAddr) -> usize {
         let number = self.udp.arrived.len();
         self.udp.arrived.push(Vec::new());
-        self.udp
-            .bound
-            .entry(addr)
-            .or_default()
-            .push(Receiver::Outside(number));
+        self.udp.bound.entry(addr).or_default().push(Receiver::Outside(number));
         number
     }
 
@@ -70,26 +58,15 @@ impl Net {
             return;
         }
         let arrival = self.now + self.some(self.faults.latency);
-        self.udp
-            .under_way
-            .push((arrival, to, Datagram { from, bytes }));
+        self.udp.under_way.push((arrival, to, Datagram { from, bytes }));
         self.at(arrival, Event::Datagrams);
     }
 
     pub(super) fn deliver_datagrams(&mut self) {
         let now = self.now;
-        let due: Vec<_> = self
-            .udp
-            .under_way
-            .extract_if(.., |(arrival, ..)| *arrival <= now)
-            .collect();
+        let due: Vec<_> = self.udp.under_way.extract_if(.., |(arrival, ..)| *arrival <= now).collect();
         for (_, to, datagram) in due {
-            let Some(receivers) = self
-                .udp
-                .bound
-                .get(&to)
-                .filter(|receivers| !receivers.is_empty())
-            else {
+            let Some(receivers) = self.udp.bound.get(&to).filter(|receivers| !receivers.is_empty()) else {
                 continue;
             };
             match receivers[self.rng.index(receivers.len())] {

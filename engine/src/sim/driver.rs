@@ -62,41 +62,21 @@ impl SimDriver {
         };
         drop(shared);
         let net = Rc::clone(net);
-        SimDriver {
-            net,
-            shard,
-            caps,
-            operations: 0,
-            peers: Vec::new(),
-            datagrams: Vec::new(),
-        }
+        SimDriver { net, shard, caps, operations: 0, peers: Vec::new(), datagrams: Vec::new() }
     }
 
     fn push(&mut self, token: Token, what: What) {
         self.operations += 1;
-        let op = Op {
-            token,
-            what,
-            number: self.operations,
-            not_before: Time::ZERO,
-            ending: false,
-        };
+        let op = Op { token, what, number: self.operations, not_before: Time::ZERO, ending: false };
         self.net.borrow_mut().kernels[self.shard].pushed.push(op);
     }
 
     /// Moves what a completion carries to where the shard finds it.
     fn hand_over(&mut self, ready: Ready, pool: &mut Pool) -> Completion {
-        let Ready {
-            mut completion,
-            carried,
-        } = ready;
+        let Ready { mut completion, carried } = ready;
         completion.payload = match carried {
             Carried::Nothing => Payload::None,
-            Carried::Bytes {
-                buffer,
-                bytes,
-                keeps_rest,
-            } => {
+            Carried::Bytes { buffer, bytes, keeps_rest } => {
                 pool.fill(buffer, &bytes);
                 Payload::Data(pool.received(buffer, bytes.len() as u32, keeps_rest))
             }
@@ -156,61 +136,30 @@ impl Driver for SimDriver {
     }
 
     fn take_peer(&mut self, index: u32) -> Option<SocketAddr> {
-        self.peers[index as usize]
-            .take()
-            .expect("a peer address is taken once")
+        self.peers[index as usize].take().expect("a peer address is taken once")
     }
 
     fn dial(&mut self, dial: &Dial, token: Token) {
-        self.push(
-            token,
-            What::Dial {
-                addr: dial.addr.clone(),
-            },
-        );
+        self.push(token, What::Dial { addr: dial.addr.clone() });
     }
 
     fn poll_readable(&mut self, slot: u32, token: Token) {
-        self.push(
-            token,
-            What::Poll {
-                slot,
-                spurious: false,
-            },
-        );
+        self.push(token, What::Poll { slot, spurious: false });
     }
 
     fn recv_once(&mut self, slot: u32, token: Token) {
-        self.push(
-            token,
-            What::Recv {
-                slot,
-                credit: Credit::Once,
-            },
-        );
+        self.push(token, What::Recv { slot, credit: Credit::Once });
     }
 
     fn recv_multishot(&mut self, slot: u32, token: Token, credit: u32) {
-        let credit = if self.caps.recv_budget {
-            Credit::Bytes(credit as usize)
-        } else {
-            Credit::Unbounded
-        };
+        let credit = if self.caps.recv_budget { Credit::Bytes(credit as usize) } else { Credit::Unbounded };
         self.push(token, What::Recv { slot, credit });
     }
 
     fn send(&mut self, slot: u32, token: Token, chain: &SendChain) {
         let chain = LentChain::new(chain);
         let first = chain.read(0, chain.total());
-        self.push(
-            token,
-            What::Send {
-                slot,
-                chain,
-                first,
-                taken: 0,
-            },
-        );
+        self.push(token, What::Send { slot, chain, first, taken: 0 });
     }
 
     fn shutdown_write(&mut self, slot: u32, token: Token) {
@@ -239,9 +188,7 @@ impl Driver for SimDriver {
     }
 
     fn datagram(&self, index: u32) -> (SocketAddr, &[u8], bool) {
-        let datagram = self.datagrams[index as usize]
-            .as_ref()
-            .expect("a datagram that was received");
+        let datagram = self.datagrams[index as usize].as_ref().expect("a datagram that was received");
         (datagram.from, &datagram.bytes, false)
     }
 
@@ -256,24 +203,14 @@ impl Driver for SimDriver {
             }
             socket.sending += 1;
         }
-        self.push(
-            token,
-            What::DatagramSend {
-                socket,
-                to,
-                bytes: bytes.to_vec(),
-            },
-        );
+        self.push(token, What::DatagramSend { socket, to, bytes: bytes.to_vec() });
         true
     }
 
     fn provide_buffers(&mut self, pool: &mut Pool) {
         let kernel = &mut self.net.borrow_mut().kernels[self.shard];
         while let Some(buffer) = pool.take_free() {
-            kernel.provided.push_back(Buffer {
-                number: buffer.bid,
-                room: buffer.len as usize,
-            });
+            kernel.provided.push_back(Buffer { number: buffer.bid, room: buffer.len as usize });
         }
     }
 

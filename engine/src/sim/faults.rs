@@ -122,13 +122,7 @@ impl Faults {
 
     /// The same without the faults that end connections: what is begun under `rough` may end in peace.
     pub fn healed(&self) -> Faults {
-        Faults {
-            table_full: 0,
-            reset: 0,
-            dial_failure: 0,
-            datagram_loss: 0,
-            ..self.clone()
-        }
+        Faults { table_full: 0, reset: 0, dial_failure: 0, datagram_loss: 0, ..self.clone() }
     }
 }
 
@@ -141,10 +135,7 @@ mod tests {
         assert_eq!(Faults::rough(5), Faults::rough(5));
         assert!((0..100).any(|seed| Faults::gentle(seed) != Faults::gentle(0)));
         let printed = Faults::none().to_string();
-        assert!(
-            printed.contains("reset=0") && printed.contains("window=262144"),
-            "{printed}"
-        );
+        assert!(printed.contains("reset=0") && printed.contains("window=262144"), "{printed}");
     }
 
     #[test]

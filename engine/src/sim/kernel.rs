@@ -52,11 +52,7 @@ pub(super) struct Ready {
 
 pub(super) enum Carried {
     Nothing,
-    Bytes {
-        buffer: u16,
-        bytes: Vec<u8>,
-        keeps_rest: bool,
-    },
+    Bytes { buffer: u16, bytes: Vec<u8>, keeps_rest: bool },
     Peer(Option<SocketAddr>),
     Datagram(Datagram),
 }
@@ -127,16 +123,11 @@ impl Kernel {
     }
 
     pub(super) fn backlog(&mut self, listener: u32) -> &mut VecDeque<EndId> {
-        &mut self.listeners[listener as usize]
-            .as_mut()
-            .expect("an accept on a closed listener")
-            .waiting
+        &mut self.listeners[listener as usize].as_mut().expect("an accept on a closed listener").waiting
     }
 
     pub(super) fn has_waiting(&self, listener: u32) -> bool {
-        self.listeners[listener as usize]
-            .as_ref()
-            .is_some_and(|backlog| !backlog.waiting.is_empty())
+        self.listeners[listener as usize].as_ref().is_some_and(|backlog| !backlog.waiting.is_empty())
     }
 
     /// An address for a socket that connects out.
@@ -148,26 +139,13 @@ impl Kernel {
     /// Nothing of a connection may be under way when its slot is closed.
     pub(super) fn assert_alone(&self, slot: u32) {
         let of_slot = |token: Token| {
-            let kinds = [
-                Kind::Peer,
-                Kind::Poll,
-                Kind::Recv,
-                Kind::Send,
-                Kind::Shutdown,
-                Kind::Cancel,
-            ];
+            let kinds = [Kind::Peer, Kind::Poll, Kind::Recv, Kind::Send, Kind::Shutdown, Kind::Cancel];
             kinds.contains(&token.kind()) && token.slot() == slot
         };
         let tokens = self.active.iter().chain(&self.pushed).map(|op| op.token);
         let tokens = tokens.chain(self.ready.iter().map(|ready| ready.completion.token));
-        let left: Vec<Kind> = tokens
-            .filter(|token| of_slot(*token))
-            .map(Token::kind)
-            .collect();
-        assert!(
-            left.is_empty(),
-            "slot {slot} was closed with operations in flight: {left:?}"
-        );
+        let left: Vec<Kind> = tokens.filter(|token| of_slot(*token)).map(Token::kind).collect();
+        assert!(left.is_empty(), "slot {slot} was closed with operations in flight: {left:?}");
     }
 }
 
@@ -175,24 +153,15 @@ impl Net {
     pub(super) fn listen(&mut self, shard: usize, addr: Addr) -> u32 {
         let listeners = &mut self.kernels[shard].listeners;
         let number = listeners.len() as u32;
-        listeners.push(Some(Backlog {
-            addr: addr.clone(),
-            waiting: VecDeque::new(),
-        }));
-        self.listening
-            .entry(addr.to_string())
-            .or_default()
-            .push(Acceptor::Shard(shard, number));
+        listeners.push(Some(Backlog { addr: addr.clone(), waiting: VecDeque::new() }));
+        self.listening.entry(addr.to_string()).or_default().push(Acceptor::Shard(shard, number));
         number
     }
 
     pub(super) fn unlisten(&mut self, shard: usize, number: u32) {
         let kernel = &mut self.kernels[shard];
         let accepts = |op: &Op| matches!(op.what, What::Accept { listener } if listener == number);
-        assert!(
-            !kernel.active.iter().any(accepts),
-            "a listener was closed with an accept in flight"
-        );
+        assert!(!kernel.active.iter().any(accepts), "a listener was closed with an accept in flight");
         let Some(backlog) = kernel.listeners[number as usize].take() else {
             return;
         };
@@ -236,10 +205,7 @@ impl Net {
         for _ in 0..rounds {
             left_some = self.run_some(shard);
         }
-        left_some |= self.kernels[shard]
-            .active
-            .iter()
-            .any(|op| self.can_run(shard, op));
+        left_some |= self.kernels[shard].active.iter().any(|op| self.can_run(shard, op));
         let now = self.now;
         let kernel = &mut self.kernels[shard];
         // For the shard no time has passed since its last tick: the wait began there.
@@ -254,12 +220,8 @@ impl Net {
 
     /// Runs each operation that can run once, in any order; some wait for the next time.
     fn run_some(&mut self, shard: usize) -> bool {
-        let mut order: Vec<u64> = self.kernels[shard]
-            .active
-            .iter()
-            .filter(|op| self.can_run(shard, op))
-            .map(|op| op.number)
-            .collect();
+        let mut order: Vec<u64> =
+            self.kernels[shard].active.iter().filter(|op| self.can_run(shard, op)).map(|op| op.number).collect();
         self.rng.shuffle(&mut order);
         let mut left_some = false;
         for number in order {
@@ -283,24 +245,9 @@ impl Net {
         self.post_ready(shard, token, result, false, Carried::Nothing);
     }
 
-    pub(super) fn post_ready(
-        &mut self,
-        shard: usize,
-        token: Token,
-        result: i32,
-        more: bool,
-        carried: Carried,
-    ) {
-        let completion = Completion {
-            token,
-            result,
-            more,
-            payload: Payload::None,
-        };
-        self.kernels[shard].ready.push_back(Ready {
-            completion,
-            carried,
-        });
+    pub(super) fn post_ready(&mut self, shard: usize, token: Token, result: i32, more: bool, carried: Carried) {
+        let completion = Completion { token, result, more, payload: Payload::None };
+        self.kernels[shard].ready.push_back(Ready { completion, carried });
     }
 
     /// Has an operation wait until `time`.

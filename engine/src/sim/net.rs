@@ -155,21 +155,13 @@ impl Net {
 
     /// Whether somebody listens there.
     pub(super) fn acceptor(&mut self, addr: &Addr) -> Option<Acceptor> {
-        let acceptors = self
-            .listening
-            .get(&addr.to_string())
-            .filter(|acceptors| !acceptors.is_empty())?;
+        let acceptors = self.listening.get(&addr.to_string()).filter(|acceptors| !acceptors.is_empty())?;
         Some(acceptors[self.rng.index(acceptors.len())])
     }
 
     /// Connects `client` to whoever listens on `addr`; `None` if nobody does. The ends are the client's and
     /// the acceptor's.
-    pub(super) fn connect(
-        &mut self,
-        addr: &Addr,
-        client: Owner,
-        from: Option<SocketAddr>,
-    ) -> Option<EndId> {
+    pub(super) fn connect(&mut self, addr: &Addr, client: Owner, from: Option<SocketAddr>) -> Option<EndId> {
         let acceptor = self.acceptor(addr)?;
         let remote = match addr {
             Addr::Tcp(addr) => Some(*addr),
@@ -177,11 +169,7 @@ impl Net {
         };
         let (near, far) = (self.ends.len(), self.ends.len() + 1);
         self.ends.push(End::new(far, client, remote));
-        self.ends.push(End::new(
-            near,
-            Owner::Nobody,
-            from.filter(|_| remote.is_some()),
-        ));
+        self.ends.push(End::new(near, Owner::Nobody, from.filter(|_| remote.is_some())));
         match acceptor {
             Acceptor::Shard(shard, listener) => {
                 self.ends[far].owner = Owner::Shard(shard);
@@ -199,9 +187,7 @@ impl Net {
     /// How many bytes an end may send now.
     pub(super) fn room(&self, end: EndId) -> usize {
         let other = &self.ends[self.ends[end].other];
-        self.faults
-            .window
-            .saturating_sub(other.bytes_under_way + other.unread.len())
+        self.faults.window.saturating_sub(other.bytes_under_way + other.unread.len())
     }
 
     /// Sends bytes; no more than there is room for.
@@ -252,11 +238,7 @@ impl Net {
     /// The network breaks a connection: both ends see an error.
     pub(super) fn break_both(&mut self, end: EndId) {
         for end in [end, self.ends[end].other] {
-            let errno = if self.rng.chance(800) {
-                libc::ECONNRESET
-            } else {
-                libc::ETIMEDOUT
-            };
+            let errno = if self.rng.chance(800) { libc::ECONNRESET } else { libc::ETIMEDOUT };
             self.break_end(end, errno);
         }
     }
@@ -289,10 +271,7 @@ impl Net {
         let latency = self.faults.latency;
         let after = self.now + self.some(latency);
         // Segments of a stream do not overtake each other.
-        let time = self.ends[to]
-            .under_way
-            .back()
-            .map_or(after, |(last, _)| after.max(*last));
+        let time = self.ends[to].under_way.back().map_or(after, |(last, _)| after.max(*last));
         self.ends[to].under_way.push_back((time, segment));
         self.at(time, Event::Arrival(to));
     }
@@ -309,10 +288,7 @@ impl Net {
     }
 
     fn arrive(&mut self, end: EndId) {
-        let due = self.ends[end]
-            .under_way
-            .front()
-            .is_some_and(|(time, _)| *time <= self.now);
+        let due = self.ends[end].under_way.front().is_some_and(|(time, _)| *time <= self.now);
         let Some((_, segment)) = due.then(|| self.ends[end].under_way.pop_front()).flatten() else {
             return;
         };

@@ -21,46 +21,17 @@ pub(super) struct Op {
 }
 
 pub(super) enum What {
-    Accept {
-        listener: u32,
-    },
-    Peer {
-        slot: u32,
-    },
-    Dial {
-        addr: Addr,
-    },
-    Poll {
-        slot: u32,
-        spurious: bool,
-    },
-    Recv {
-        slot: u32,
-        credit: Credit,
-    },
-    Send {
-        slot: u32,
-        chain: LentChain,
-        first: Vec<u8>,
-        taken: usize,
-    },
-    Shutdown {
-        slot: u32,
-    },
-    Close {
-        slot: u32,
-    },
-    Cancel {
-        target: Token,
-    },
-    DatagramRecv {
-        socket: u32,
-    },
-    DatagramSend {
-        socket: u32,
-        to: SocketAddr,
-        bytes: Vec<u8>,
-    },
+    Accept { listener: u32 },
+    Peer { slot: u32 },
+    Dial { addr: Addr },
+    Poll { slot: u32, spurious: bool },
+    Recv { slot: u32, credit: Credit },
+    Send { slot: u32, chain: LentChain, first: Vec<u8>, taken: usize },
+    Shutdown { slot: u32 },
+    Close { slot: u32 },
+    Cancel { target: Token },
+    DatagramRecv { socket: u32 },
+    DatagramSend { socket: u32, to: SocketAddr, bytes: Vec<u8> },
 }
 
 /// How long a receive goes on.
@@ -77,9 +48,7 @@ impl Net {
         match &mut op.what {
             What::Cancel { target } => return self.cancel(shard, *target, op.token),
             What::Poll { spurious, .. } => *spurious = self.rng.chance(self.faults.spurious),
-            What::Dial { .. } if self.rng.chance(self.faults.dial_failure / 3) => {
-                op.not_before = Time::NEVER
-            }
+            What::Dial { .. } if self.rng.chance(self.faults.dial_failure / 3) => op.not_before = Time::NEVER,
             What::Dial { .. } => {
                 let latency = self.faults.latency;
                 let answered = self.now + self.some(latency) + self.some(latency);
@@ -96,10 +65,7 @@ impl Net {
 
     /// The request completes at once; its target completes on its own, once.
     fn cancel(&mut self, shard: usize, target: Token, token: Token) {
-        let found = self.kernels[shard]
-            .active
-            .iter()
-            .position(|op| op.token == target && !op.ending);
+        let found = self.kernels[shard].active.iter().position(|op| op.token == target && !op.ending);
         let Some(place) = found else {
             return self.complete(shard, token, -libc::ENOENT);
         };
@@ -123,18 +89,9 @@ impl Net {
 
     fn end_early(&mut self, shard: usize, op: Op) {
         match op.what {
-            What::Send {
-                chain,
-                first,
-                taken,
-                ..
-            } => {
+            What::Send { chain, first, taken, .. } => {
                 assert_unchanged(&chain, &first);
-                let result = if taken > 0 {
-                    taken as i32
-                } else {
-                    -libc::ECANCELED
-                };
+                let result = if taken > 0 { taken as i32 } else { -libc::ECANCELED };
                 self.complete(shard, op.token, result);
             }
             _ => self.complete(shard, op.token, -libc::ECANCELED),
@@ -150,9 +107,9 @@ impl Net {
             What::Poll { slot, spurious } => *spurious || end(*slot).readable(),
             What::Recv { slot, .. } => end(*slot).readable(),
             What::Send { slot, .. } => end(*slot).broken || self.room(kernel.end(*slot)) > 0,
-            What::DatagramRecv { socket } => kernel.sockets[*socket as usize]
-                .as_ref()
-                .is_some_and(|socket| !socket.arrived.is_empty()),
+            What::DatagramRecv { socket } => {
+                kernel.sockets[*socket as usize].as_ref().is_some_and(|socket| !socket.arrived.is_empty())
+            }
             _ => true,
         };
         op.not_before <= self.now && (op.ending || wanted)
@@ -170,52 +127,32 @@ impl Net {
             What::Send { .. } => return self.run_send(shard, op),
             What::Peer { slot } => {
                 let end = &self.ends[self.kernels[shard].end(slot)];
-                let (addr, result) = if end.broken {
-                    (None, -libc::ENOTCONN)
-                } else {
-                    (end.remote, 0)
-                };
+                let (addr, result) = if end.broken { (None, -libc::ENOTCONN) } else { (end.remote, 0) };
                 self.post_ready(shard, token, result, false, Carried::Peer(addr));
             }
             What::Dial { addr } => {
-                let result = if op.ending {
-                    -libc::ECANCELED
-                } else {
-                    self.connect_out(shard, &addr)
-                };
+                let result = if op.ending { -libc::ECANCELED } else { self.connect_out(shard, &addr) };
                 self.complete(shard, token, result);
             }
             What::Poll { .. } => {
-                let result = if op.ending && self.rng.chance(500) {
-                    -libc::ECANCELED
-                } else {
-                    0
-                };
+                let result = if op.ending && self.rng.chance(500) { -libc::ECANCELED } else { 0 };
                 self.complete(shard, token, result);
             }
             What::Shutdown { slot } => {
                 let end = self.kernels[shard].end(slot);
-                let result = if self.ends[end].broken {
-                    -libc::ENOTCONN
-                } else {
-                    0
-                };
+                let result = if self.ends[end].broken { -libc::ENOTCONN } else { 0 };
                 self.finish(end);
                 self.complete(shard, token, result);
             }
             What::Close { slot } => self.run_close(shard, token, slot),
             What::Cancel { .. } => unreachable!("cancels run as they are submitted"),
-            What::DatagramRecv { socket } => {
-                self.run_datagram_recv(shard, op.ending, token, socket)
-            }
+            What::DatagramRecv { socket } => self.run_datagram_recv(shard, op.ending, token, socket),
             What::DatagramSend { socket, to, bytes } => {
                 let sent = bytes.len() as i32;
-                let from = self.kernels[shard].sockets[socket as usize]
-                    .as_mut()
-                    .map(|socket| {
-                        socket.sending -= 1;
-                        socket.addr
-                    });
+                let from = self.kernels[shard].sockets[socket as usize].as_mut().map(|socket| {
+                    socket.sending -= 1;
+                    socket.addr
+                });
                 if let Some(from) = from {
                     self.send_datagram(from, to, bytes);
                 }
@@ -261,8 +198,7 @@ impl Net {
         let Some(end) = self.connect(addr, Owner::Shard(shard), Some(from)) else {
             return -libc::ECONNREFUSED;
         };
-        self.take_slot(shard, end)
-            .map_or(-libc::ENFILE, |slot| slot as i32)
+        self.take_slot(shard, end).map_or(-libc::ENFILE, |slot| slot as i32)
     }
 
     fn run_recv(&mut self, shard: usize, op: Op, slot: u32, credit: Credit) -> Option<Op> {
@@ -272,11 +208,7 @@ impl Net {
             return None;
         }
         if self.rng.chance(self.faults.interrupted) {
-            let errno = if self.rng.chance(500) {
-                libc::EINTR
-            } else {
-                libc::EAGAIN
-            };
+            let errno = if self.rng.chance(500) { libc::EINTR } else { libc::EAGAIN };
             self.complete(shard, op.token, -errno);
             return None;
         }
@@ -285,19 +217,11 @@ impl Net {
             self.complete(shard, op.token, result);
             return None;
         }
-        let Some(room) = self.kernels[shard]
-            .provided
-            .front()
-            .map(|buffer| buffer.room)
-        else {
+        let Some(room) = self.kernels[shard].provided.front().map(|buffer| buffer.room) else {
             self.complete(shard, op.token, -libc::ENOBUFS);
             return None;
         };
-        let allowed = if let Credit::Bytes(bytes) = credit {
-            bytes
-        } else {
-            usize::MAX
-        };
+        let allowed = if let Credit::Bytes(bytes) = credit { bytes } else { usize::MAX };
         let mut most = room.min(allowed).min(self.ends[end].unread.len());
         if self.rng.chance(self.faults.short_read) {
             most = self.rng.between(1, most as u64) as usize;
@@ -310,10 +234,7 @@ impl Net {
         let goes_on = !matches!(credit, Credit::Once | Credit::Bytes(0));
         let more = goes_on && !op.ending && !self.rng.chance(self.faults.queue_full);
         self.post_received(shard, op.token, more, bytes);
-        more.then_some(Op {
-            what: What::Recv { slot, credit },
-            ..op
-        })
+        more.then_some(Op { what: What::Recv { slot, credit }, ..op })
     }
 
     /// Puts bytes into the first provided buffer.
@@ -329,27 +250,11 @@ impl Net {
             provided.pop_front();
         }
         let result = bytes.len() as i32;
-        self.post_ready(
-            shard,
-            token,
-            result,
-            more,
-            Carried::Bytes {
-                buffer: number,
-                bytes,
-                keeps_rest,
-            },
-        );
+        self.post_ready(shard, token, result, more, Carried::Bytes { buffer: number, bytes, keeps_rest });
     }
 
     fn run_send(&mut self, shard: usize, mut op: Op) -> Option<Op> {
-        let What::Send {
-            slot,
-            chain,
-            first,
-            taken,
-        } = &mut op.what
-        else {
+        let What::Send { slot, chain, first, taken } = &mut op.what else {
             return Some(op);
         };
         let end = self.kernels[shard].end(*slot);
@@ -365,11 +270,7 @@ impl Net {
             return None;
         }
         if *taken == 0 && self.rng.chance(self.faults.interrupted) {
-            let errno = if self.rng.chance(500) {
-                libc::EINTR
-            } else {
-                libc::EAGAIN
-            };
+            let errno = if self.rng.chance(500) { libc::EINTR } else { libc::EAGAIN };
             self.complete(shard, op.token, -errno);
             return None;
         }
@@ -394,20 +295,14 @@ impl Net {
         kernel.assert_alone(slot);
         let end = kernel.end(slot);
         kernel.slots[slot as usize] = None;
-        let how = if kernel.resets[slot as usize] {
-            Close::Abort
-        } else {
-            Close::InOrder
-        };
+        let how = if kernel.resets[slot as usize] { Close::Abort } else { Close::InOrder };
         self.close(end, how);
         self.complete(shard, token, 0);
     }
 
     fn run_datagram_recv(&mut self, shard: usize, ending: bool, token: Token, socket: u32) {
         let arrived = |socket: &mut DatagramSocket| socket.arrived.pop_front();
-        let datagram = self.kernels[shard].sockets[socket as usize]
-            .as_mut()
-            .and_then(arrived);
+        let datagram = self.kernels[shard].sockets[socket as usize].as_mut().and_then(arrived);
         match datagram {
             Some(datagram) if !ending => {
                 let result = datagram.bytes.len() as i32;
@@ -420,8 +315,5 @@ impl Net {
 
 /// The engine may not touch what it lent to the kernel.
 fn assert_unchanged(chain: &LentChain, first: &[u8]) {
-    assert!(
-        chain.read(0, chain.total()) == first,
-        "the memory of a send changed before its completion"
-    );
+    assert!(chain.read(0, chain.total()) == first, "the memory of a send changed before its completion");
 }

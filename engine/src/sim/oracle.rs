@@ -29,18 +29,11 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(endpoint: Box<dyn Endpoint>) -> Box<Watched> {
-        Box::new(Watched {
-            endpoint,
-            open: HashMap::new(),
-        })
+        Box::new(Watched { endpoint, open: HashMap::new() })
     }
 
     fn assert_open(&self, slot: u32, call: &str) {
-        assert_eq!(
-            self.open.get(&slot),
-            Some(&true),
-            "{call} on slot {slot}, which is not open to this handler"
-        );
+        assert_eq!(self.open.get(&slot), Some(&true), "{call} on slot {slot}, which is not open to this handler");
     }
 }
 
@@ -111,48 +104,19 @@ pub(super) fn assert_at_rest(shard: &Shard<SimDriver>, net: &Net) {
     let number = usize::from(core.shard.0);
     let kernel = &net.kernels[number];
     for (slot, conn) in core.conns.iter().enumerate() {
-        assert_eq!(
-            conn.state,
-            State::Vacant,
-            "slot {slot} of shard {number}: {:?}",
-            conn.why
-        );
-        assert!(
-            !conn.in_flight(),
-            "slot {slot} of shard {number} is free with operations in flight"
-        );
+        assert_eq!(conn.state, State::Vacant, "slot {slot} of shard {number}: {:?}", conn.why);
+        assert!(!conn.in_flight(), "slot {slot} of shard {number} is free with operations in flight");
     }
     assert_eq!(core.live, 0, "shard {number}: connections counted");
-    assert_eq!(
-        core.budget.held(),
-        0,
-        "shard {number}: budget held by nobody"
-    );
+    assert_eq!(core.budget.held(), 0, "shard {number}: budget held by nobody");
     assert_eq!(kernel.open_slots(), 0, "shard {number}: sockets left");
-    let belongs_to_listener =
-        |op: &Op| matches!(op.what, What::Accept { .. } | What::DatagramRecv { .. });
-    let in_flight = kernel
-        .active
-        .iter()
-        .chain(&kernel.pushed)
-        .filter(|op| !belongs_to_listener(op))
-        .count();
+    let belongs_to_listener = |op: &Op| matches!(op.what, What::Accept { .. } | What::DatagramRecv { .. });
+    let in_flight = kernel.active.iter().chain(&kernel.pushed).filter(|op| !belongs_to_listener(op)).count();
     assert_eq!(in_flight, 0, "shard {number}: operations in flight");
-    assert_eq!(
-        shard.pool.held_frames(),
-        0,
-        "shard {number}: frames not given back"
-    );
+    assert_eq!(shard.pool.held_frames(), 0, "shard {number}: frames not given back");
     let with_kernel = kernel.provided.len() + usize::from(shard.pool.free_buffers());
-    assert_eq!(
-        with_kernel,
-        usize::from(shard.pool.buffers()),
-        "shard {number}: buffers lost"
-    );
-    assert!(
-        core.dials.is_empty() && shard.dialing.is_empty(),
-        "shard {number}: dials left"
-    );
+    assert_eq!(with_kernel, usize::from(shard.pool.buffers()), "shard {number}: buffers lost");
+    assert!(core.dials.is_empty() && shard.dialing.is_empty(), "shard {number}: dials left");
     let draining = shard.drain != Drain::No;
     let stats = core.stats.snapshot(core.now);
     let gauges = [
@@ -162,10 +126,7 @@ pub(super) fn assert_at_rest(shard: &Shard<SimDriver>, net: &Net) {
         ("remainder_bytes", stats.remainder_bytes),
         ("held_frame_bytes", stats.held_frame_bytes),
         // A shard may stop before the service has read the last closes.
-        (
-            "handoff_occupancy",
-            if draining { 0 } else { stats.handoff_occupancy },
-        ),
+        ("handoff_occupancy", if draining { 0 } else { stats.handoff_occupancy }),
         ("lifecycle_waiting", stats.lifecycle_waiting),
     ];
     for (gauge, value) in gauges {
@@ -179,24 +140,14 @@ pub(super) fn assert_at_rest(shard: &Shard<SimDriver>, net: &Net) {
 /// Nothing counts against the caps of an engine without connections.
 pub(super) fn assert_counts_at_rest(shard: &Shard<SimDriver>) {
     for facts in &shard.core.endpoints {
-        assert_eq!(
-            facts.count.open(),
-            0,
-            "connections counted by a listener and not given back"
-        );
+        assert_eq!(facts.count.open(), 0, "connections counted by a listener and not given back");
     }
-    assert_eq!(
-        shard.core.admission.total(),
-        0,
-        "connections admitted and not given back"
-    );
+    assert_eq!(shard.core.admission.total(), 0, "connections admitted and not given back");
 }
 
 /// What a shard still has, for a failure's message.
 pub(super) fn describe(shard: &Shard<SimDriver>) -> String {
-    let live = (0..)
-        .zip(&shard.core.conns)
-        .filter(|(_, conn)| conn.state != State::Vacant);
+    let live = (0..).zip(&shard.core.conns).filter(|(_, conn)| conn.state != State::Vacant);
     let line = |(slot, conn): (u32, &Conn)| {
         format!(
             "\n  {:?} {:?} {:?} flags {:#06x} queued {} unread {} why {:?}",

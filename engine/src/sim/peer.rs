@@ -77,11 +77,7 @@ impl Peers {
     /// A shard connects to a server of this script.
     pub(super) fn accept(&mut self, script: usize, end: EndId) -> usize {
         let script = self.servers[script].clone();
-        self.list.push(Peer {
-            state: PeerState::Open,
-            end,
-            ..Peer::new(script)
-        });
+        self.list.push(Peer { state: PeerState::Open, end, ..Peer::new(script) });
         self.list.len() - 1
     }
 }
@@ -136,30 +132,17 @@ impl Peer {
             _ => return,
         };
         let received = self.received.len();
-        assert_eq!(
-            received, expected,
-            "peer {number}: the connection ended in order, but bytes are missing"
-        );
+        assert_eq!(received, expected, "peer {number}: the connection ended in order, but bytes are missing");
     }
 }
 
 impl Net {
     /// Adds a peer that connects to `addr` after `after`.
-    pub(super) fn add_peer(
-        &mut self,
-        addr: Addr,
-        from: Option<SocketAddr>,
-        after: Duration,
-        script: Script,
-    ) -> usize {
+    pub(super) fn add_peer(&mut self, addr: Addr, from: Option<SocketAddr>, after: Duration, script: Script) -> usize {
         let number = self.peers.list.len();
         let latency = self.faults.latency;
         let at = self.now + after + self.some(latency);
-        self.peers.list.push(Peer {
-            connecting: Some((addr, from)),
-            until: Some(at),
-            ..Peer::new(script)
-        });
+        self.peers.list.push(Peer { connecting: Some((addr, from)), until: Some(at), ..Peer::new(script) });
         self.at(at, Event::Peer(number));
         number
     }
@@ -224,17 +207,8 @@ impl Net {
         let Some(act) = peer.script.acts.get(peer.act).cloned() else {
             // All done: wait for the other side.
             if other_ended {
-                let (in_order, refused) =
-                    (self.ends[peer.end].fin_sent, self.ends[peer.end].refused);
-                self.leave(
-                    peer,
-                    if refused {
-                        PeerState::Refused
-                    } else {
-                        PeerState::Ended
-                    },
-                    Close::InOrder,
-                );
+                let (in_order, refused) = (self.ends[peer.end].fin_sent, self.ends[peer.end].refused);
+                self.leave(peer, if refused { PeerState::Refused } else { PeerState::Ended }, Close::InOrder);
                 if in_order && !refused {
                     peer.check_end(number);
                 }

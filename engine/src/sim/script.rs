@@ -69,10 +69,7 @@ impl Default for Script {
 impl Script {
     /// Does nothing, expects nothing.
     pub fn new() -> Script {
-        Script {
-            acts: Vec::new(),
-            expect: Expect::Anything,
-        }
+        Script { acts: Vec::new(), expect: Expect::Anything }
     }
 
     fn then(mut self, act: Act) -> Script {

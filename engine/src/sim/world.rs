@@ -78,26 +78,9 @@ impl Sim {
         let net = Rc::new(RefCell::new(Net::new(seed, faults)));
         let mut port = 50_000;
         let addrs = handle.clone();
-        let (parts, threads) = builder.into_parts(seed, |seat, shards| {
-            Ok(bind(seat, shards, &addrs, &mut port))
-        })?;
-        let threads = threads
-            .into_iter()
-            .map(|host| SimThread {
-                host,
-                look: true,
-                deadline: None,
-            })
-            .collect();
-        let mut sim = Sim {
-            seed,
-            net,
-            handle,
-            shards: Vec::new(),
-            threads,
-            steps_at_once: 0,
-            ports: 1024,
-        };
+        let (parts, threads) = builder.into_parts(seed, |seat, shards| Ok(bind(seat, shards, &addrs, &mut port)))?;
+        let threads = threads.into_iter().map(|host| SimThread { host, look: true, deadline: None }).collect();
+        let mut sim = Sim { seed, net, handle, shards: Vec::new(), threads, steps_at_once: 0, ports: 1024 };
         for part in parts {
             let shard = sim.shard(part, slots).map_err(StartError::Thread)?;
             sim.shards.push(Some(shard));
@@ -110,10 +93,7 @@ impl Sim {
         self.handle.set_caps(driver.caps().clone());
         let mut shard = Shard::new(part, driver)?;
         let endpoints = std::mem::take(&mut shard.endpoints);
-        shard.endpoints = endpoints
-            .into_iter()
-            .map(|endpoint| Watched::new(endpoint) as _)
-            .collect();
+        shard.endpoints = endpoints.into_iter().map(|endpoint| Watched::new(endpoint) as _).collect();
         Ok(shard)
     }
 
@@ -171,18 +151,8 @@ impl Sim {
     }
 
     /// The same, from an address of the test's choice.
-    pub fn connect_from(
-        &mut self,
-        from: SocketAddr,
-        after: Duration,
-        addr: &str,
-        script: Script,
-    ) -> PeerId {
-        PeerId(
-            self.net
-                .borrow_mut()
-                .add_peer(parse(addr), Some(from), after, script),
-        )
+    pub fn connect_from(&mut self, from: SocketAddr, after: Duration, addr: &str, script: Script) -> PeerId {
+        PeerId(self.net.borrow_mut().add_peer(parse(addr), Some(from), after, script))
     }
 
     /// Listens outside the engine: every connection that it makes to `addr` meets a peer with this script.
@@ -190,17 +160,12 @@ impl Sim {
         let mut net = self.net.borrow_mut();
         let number = net.peers.servers.len();
         net.peers.servers.push(script);
-        net.listening
-            .entry(parse(addr).to_string())
-            .or_default()
-            .push(Acceptor::Script(number));
+        net.listening.entry(parse(addr).to_string()).or_default().push(Acceptor::Script(number));
     }
 
     /// All peers, those of [`Sim::serve`] included, in the order of their making.
     pub fn peers(&self) -> Vec<PeerId> {
-        (0..self.net.borrow().peers.list.len())
-            .map(PeerId)
-            .collect()
+        (0..self.net.borrow().peers.list.len()).map(PeerId).collect()
     }
 
     /// Where a peer stands.
@@ -220,22 +185,12 @@ impl Sim {
 
     /// Whether no peer has anything left to do.
     pub fn peers_over(&self) -> bool {
-        self.net
-            .borrow()
-            .peers
-            .list
-            .iter()
-            .all(|peer| peer.state().is_over())
+        self.net.borrow().peers.list.iter().all(|peer| peer.state().is_over())
     }
 
     /// Connections that the engine has, closing ones included.
     pub fn connections(&self) -> usize {
-        self.net
-            .borrow()
-            .kernels
-            .iter()
-            .map(|kernel| kernel.open_slots())
-            .sum()
+        self.net.borrow().kernels.iter().map(|kernel| kernel.open_slots()).sum()
     }
 
     /// Binds a datagram socket outside the engine.
@@ -245,18 +200,13 @@ impl Sim {
 
     /// Sends a datagram from there.
     pub fn send_datagram(&mut self, socket: SocketId, to: SocketAddr, bytes: &[u8]) {
-        self.net
-            .borrow_mut()
-            .send_datagram(socket.1, to, bytes.to_vec());
+        self.net.borrow_mut().send_datagram(socket.1, to, bytes.to_vec());
     }
 
     /// The datagrams that arrived there.
     pub fn datagrams(&self, socket: SocketId) -> Vec<(SocketAddr, Vec<u8>)> {
         let net = self.net.borrow();
-        net.arrived_outside(socket.0)
-            .iter()
-            .map(|datagram| (datagram.from, datagram.bytes.clone()))
-            .collect()
+        net.arrived_outside(socket.0).iter().map(|datagram| (datagram.from, datagram.bytes.clone())).collect()
     }
 
     /// Whether every shard has stopped.
@@ -298,16 +248,9 @@ impl Sim {
     /// When that does not happen within `limit` of virtual time, or something is left.
     pub fn quiesce(&mut self, limit: Duration) {
         let over = self.run_until(|sim| sim.peers_over() && sim.connections() == 0, limit);
-        let states: Vec<_> = self
-            .peers()
-            .into_iter()
-            .map(|peer| self.state(peer))
-            .collect();
+        let states: Vec<_> = self.peers().into_iter().map(|peer| self.state(peer)).collect();
         let left: String = self.shards.iter().flatten().map(oracle::describe).collect();
-        assert!(
-            over,
-            "not quiet after {limit:?}: peers {states:?}, connections{left}"
-        );
+        assert!(over, "not quiet after {limit:?}: peers {states:?}, connections{left}");
         // Returned frames and closed slots are seen a few ticks later.
         self.run_for(Duration::from_secs(3));
         for shard in self.shards.iter().flatten() {
@@ -324,17 +267,9 @@ impl Sim {
     pub fn finish(mut self, deadline: Duration) {
         self.handle.drain(deadline);
         let stopped = self.run_until(Sim::is_stopped, deadline + Duration::from_secs(10));
-        assert!(
-            stopped,
-            "the drain did not end: {} connections",
-            self.connections()
-        );
+        assert!(stopped, "the drain did not end: {} connections", self.connections());
         self.handle.order_services(Order::Stop);
-        let ended = |sim: &Sim| {
-            sim.threads
-                .iter()
-                .all(|thread| thread.host.host.is_stopped())
-        };
+        let ended = |sim: &Sim| sim.threads.iter().all(|thread| thread.host.host.is_stopped());
         let ended = self.run_until(ended, Duration::from_secs(10));
         assert!(ended, "a service did not stop");
     }
@@ -345,11 +280,7 @@ impl Sim {
             return false;
         };
         self.steps_at_once += 1;
-        assert!(
-            self.steps_at_once < STEPS_AT_ONCE,
-            "somebody spins at {:?}: {actor:?}",
-            self.now()
-        );
+        assert!(self.steps_at_once < STEPS_AT_ONCE, "somebody spins at {:?}: {actor:?}", self.now());
         match actor {
             Actor::Shard(shard) => self.step_shard(shard),
             Actor::Thread(thread) => self.step_thread(thread),
@@ -360,15 +291,10 @@ impl Sim {
 
     fn choose(&mut self) -> Option<Actor> {
         let net = &mut *self.net.borrow_mut();
-        let shards = (0..self.shards.len())
-            .filter(|&shard| self.shards[shard].is_some() && net.kernels[shard].look);
+        let shards = (0..self.shards.len()).filter(|&shard| self.shards[shard].is_some() && net.kernels[shard].look);
         let threads = (0..self.threads.len()).filter(|&thread| self.threads[thread].look);
         let peers = (0..net.peers.look.len()).map(Actor::Peer);
-        let actors: Vec<Actor> = shards
-            .map(Actor::Shard)
-            .chain(threads.map(Actor::Thread))
-            .chain(peers)
-            .collect();
+        let actors: Vec<Actor> = shards.map(Actor::Shard).chain(threads.map(Actor::Thread)).chain(peers).collect();
         if actors.is_empty() {
             return None;
         }
@@ -411,11 +337,7 @@ impl Sim {
     fn step_thread(&mut self, number: usize) {
         let now = self.now();
         let thread = &mut self.threads[number];
-        let SimThread {
-            host: ThreadHost { host, inbox, .. },
-            look,
-            deadline,
-        } = thread;
+        let SimThread { host: ThreadHost { host, inbox, .. }, look, deadline } = thread;
         let due = host.next_deadline().is_some_and(|deadline| deadline <= now);
         if host.is_stopped() || !due && inbox.try_sleep(|| host.is_idle()).is_some() {
             *look = false;
@@ -443,9 +365,7 @@ impl Sim {
     fn next_time(&self) -> Option<Time> {
         let net = self.net.borrow();
         let live = |number: &usize| self.shards[*number].is_some();
-        let shards = (0..self.shards.len())
-            .filter(live)
-            .filter_map(|number| net.kernels[number].deadline);
+        let shards = (0..self.shards.len()).filter(live).filter_map(|number| net.kernels[number].deadline);
         let threads = self.threads.iter().filter_map(|thread| thread.deadline);
         shards.chain(threads).chain(net.next_event()).min()
     }
@@ -456,16 +376,10 @@ impl Sim {
         net.advance(to);
         let now = net.now;
         for kernel in &mut net.kernels {
-            kernel.look |= kernel
-                .deadline
-                .take_if(|deadline| *deadline <= now)
-                .is_some();
+            kernel.look |= kernel.deadline.take_if(|deadline| *deadline <= now).is_some();
         }
         for thread in &mut self.threads {
-            thread.look |= thread
-                .deadline
-                .take_if(|deadline| *deadline <= now)
-                .is_some();
+            thread.look |= thread.deadline.take_if(|deadline| *deadline <= now).is_some();
         }
     }
 }
@@ -473,26 +387,15 @@ impl Sim {
 impl Drop for Sim {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let faults = self
-                .net
-                .try_borrow()
-                .map(|net| net.faults.to_string())
-                .unwrap_or_default();
-            eprintln!(
-                "simulation failed: MEGAMUX_SIM_SEED={} at {:?}\n{faults}",
-                self.seed,
-                self.time_of_failure()
-            );
+            let faults = self.net.try_borrow().map(|net| net.faults.to_string()).unwrap_or_default();
+            eprintln!("simulation failed: MEGAMUX_SIM_SEED={} at {:?}\n{faults}", self.seed, self.time_of_failure());
         }
     }
 }
 
 impl Sim {
     fn time_of_failure(&self) -> Option<Duration> {
-        self.net
-            .try_borrow()
-            .ok()
-            .map(|net| net.now.since(Time::ZERO))
+        self.net.try_borrow().ok().map(|net| net.now.since(Time::ZERO))
     }
 }
 

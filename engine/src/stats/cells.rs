@@ -44,15 +44,11 @@ impl<L: Label, const N: usize> CellFamily<L, N> {
     pub(crate) fn of(&self, label: L) -> &Cell64 {
         &self.cells[label.place()]
     }
-
 }
 
 impl<L, const N: usize> Default for CellFamily<L, N> {
     fn default() -> Self {
-        CellFamily {
-            cells: std::array::from_fn(|_| Cell64::default()),
-            label: PhantomData,
-        }
+        CellFamily { cells: std::array::from_fn(|_| Cell64::default()), label: PhantomData }
     }
 }
 
@@ -115,10 +111,7 @@ impl<L: Label, const N: usize> Read for CellFamily<L, N> {
     type Plain = Family<L>;
 
     fn read(&self, _: Time) -> Family<L> {
-        Family {
-            counts: self.cells.iter().map(Cell64::get).collect(),
-            label: PhantomData,
-        }
+        Family { counts: self.cells.iter().map(Cell64::get).collect(), label: PhantomData }
     }
 }
 
@@ -126,9 +119,6 @@ impl Read for HistogramCells {
     type Plain = Histogram;
 
     fn read(&self, _: Time) -> Histogram {
-        Histogram {
-            buckets: self.buckets.each_ref().map(Cell64::get),
-            sum_nanos: self.sum_nanos.get(),
-        }
+        Histogram { buckets: self.buckets.each_ref().map(Cell64::get), sum_nanos: self.sum_nanos.get() }
     }
 }

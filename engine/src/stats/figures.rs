@@ -43,10 +43,7 @@ impl<L: Label> Family<L> {
 
 impl<L: Label> Default for Family<L> {
     fn default() -> Self {
-        Family {
-            counts: vec![0; L::ALL.len()].into(),
-            label: PhantomData,
-        }
+        Family { counts: vec![0; L::ALL.len()].into(), label: PhantomData }
     }
 }
 
@@ -127,10 +124,7 @@ impl<L: Label> Plain for Family<L> {
 
     fn sample(&self, index: usize) -> Option<Sample<'_>> {
         let label = L::ALL.get(index)?;
-        Some((
-            Some((L::NAME, label.word())),
-            Raw::Count(self.counts[index]),
-        ))
+        Some((Some((L::NAME, label.word())), Raw::Count(self.counts[index])))
     }
 }
 

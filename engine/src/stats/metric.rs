@@ -92,21 +92,17 @@ impl Definition {
         index: Option<u32>,
         shard: &'a ShardSnapshot,
     ) -> impl Iterator<Item = Metric<'a>> {
-        (0..)
-            .map_while(move |sample| (self.sample)(shard, sample))
-            .map(move |(own, raw)| Metric {
-                name: self.name,
-                help: self.help,
-                kind: self.kind,
-                unit: self.unit,
-                labels: Labels { shard: index, own },
-                value: match raw {
-                    Raw::Count(nanos) if self.unit == Unit::Seconds => {
-                        Value::Time(Duration::from_nanos(nanos))
-                    }
-                    Raw::Count(count) => Value::Count(count),
-                    Raw::Histogram(histogram) => Value::Histogram(histogram),
-                },
-            })
+        (0..).map_while(move |sample| (self.sample)(shard, sample)).map(move |(own, raw)| Metric {
+            name: self.name,
+            help: self.help,
+            kind: self.kind,
+            unit: self.unit,
+            labels: Labels { shard: index, own },
+            value: match raw {
+                Raw::Count(nanos) if self.unit == Unit::Seconds => Value::Time(Duration::from_nanos(nanos)),
+                Raw::Count(count) => Value::Count(count),
+                Raw::Histogram(histogram) => Value::Histogram(histogram),
+            },
+        })
     }
 }

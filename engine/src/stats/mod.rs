@@ -189,9 +189,7 @@ impl EngineStats {
     /// Every metric of every shard, labelled with its shard; the samples of one metric stand together.
     pub fn metrics(&self) -> impl Iterator<Item = Metric<'_>> {
         DEFINITIONS.iter().flat_map(|definition| {
-            (0..)
-                .zip(&self.shards)
-                .flat_map(|(index, shard)| definition.metrics(Some(index), shard))
+            (0..).zip(&self.shards).flat_map(|(index, shard)| definition.metrics(Some(index), shard))
         })
     }
 }
@@ -199,9 +197,7 @@ impl EngineStats {
 impl ShardSnapshot {
     /// Every metric of this shard (or of this sum), without a shard label.
     pub fn metrics(&self) -> impl Iterator<Item = Metric<'_>> {
-        DEFINITIONS
-            .iter()
-            .flat_map(|definition| definition.metrics(None, self))
+        DEFINITIONS.iter().flat_map(|definition| definition.metrics(None, self))
     }
 }
 
@@ -295,34 +291,16 @@ mod tests {
     #[test]
     fn names_keep_the_conventions_of_openmetrics() {
         let mut names = BTreeSet::new();
-        for Definition {
-            name,
-            help,
-            kind,
-            unit,
-            ..
-        } in DEFINITIONS
-        {
+        for Definition { name, help, kind, unit, .. } in DEFINITIONS {
             assert!(names.insert(name), "{name} is defined twice");
             assert!(name.starts_with("megamux_"), "{name}");
-            assert!(
-                name.bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
-                "{name}"
-            );
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
             let family = name.strip_suffix("_total");
             assert_eq!(family.is_some(), *kind == Kind::Counter, "{name}");
             let family = family.unwrap_or(name);
             assert_eq!(family.ends_with("_bytes"), *unit == Unit::Bytes, "{name}");
-            assert_eq!(
-                family.ends_with("_seconds"),
-                *unit == Unit::Seconds,
-                "{name}"
-            );
-            assert!(
-                help.ends_with('.') && !help.starts_with(' '),
-                "{name}: {help:?}"
-            );
+            assert_eq!(family.ends_with("_seconds"), *unit == Unit::Seconds, "{name}");
+            assert!(help.ends_with('.') && !help.starts_with(' '), "{name}: {help:?}");
         }
     }
 
@@ -331,16 +309,9 @@ mod tests {
         let stats = engine(&[ShardStats::default(), ShardStats::default()], Time::ZERO);
         let metrics: Vec<_> = stats.metrics().collect();
 
-        let samples: BTreeSet<_> = metrics
-            .iter()
-            .map(|m| (m.name, m.labels.shard, m.labels.own))
-            .collect();
+        let samples: BTreeSet<_> = metrics.iter().map(|m| (m.name, m.labels.shard, m.labels.own)).collect();
         assert_eq!(samples.len(), metrics.len());
-        let labelled = [
-            ConnState::ALL.len(),
-            RefusalCause::ALL.len(),
-            CloseReason::ALL.len(),
-        ];
+        let labelled = [ConnState::ALL.len(), RefusalCause::ALL.len(), CloseReason::ALL.len()];
         let per_shard = DEFINITIONS.len() - labelled.len() + labelled.iter().sum::<usize>();
         assert_eq!(metrics.len(), 2 * per_shard);
         assert_eq!(stats.total().metrics().count(), per_shard);
@@ -361,40 +332,21 @@ mod tests {
         let stats = engine(&shards, Time::ZERO);
 
         let check = |name, shard, own, count| {
-            let labels = Labels {
-                shard: Some(shard),
-                own,
-            };
-            let found = stats
-                .metrics()
-                .find(|m| m.name == name && m.labels == labels)
-                .unwrap();
+            let labels = Labels { shard: Some(shard), own };
+            let found = stats.metrics().find(|m| m.name == name && m.labels == labels).unwrap();
             assert_eq!(found.value, Value::Count(count), "{name} {labels:?}");
         };
         check("megamux_received_bytes_total", 0, None, 10);
         check("megamux_received_bytes_total", 1, None, 32);
-        check(
-            "megamux_closes_total",
-            1,
-            Some(("reason", "idle_timeout")),
-            1,
-        );
+        check("megamux_closes_total", 1, Some(("reason", "idle_timeout")), 1);
         check("megamux_closes_total", 1, Some(("reason", "kicked")), 0);
         check("megamux_connections", 1, Some(("state", "opening")), 1);
         check("megamux_connections", 1, Some(("state", "parked")), 1);
 
         let total = stats.total();
-        assert_eq!(
-            (total.bytes_in, total.closes.of(CloseReason::IdleTimeout)),
-            (42, 1)
-        );
+        assert_eq!((total.bytes_in, total.closes.of(CloseReason::IdleTimeout)), (42, 1));
         assert_eq!(total.connections.total(), 2);
-        assert!(
-            total
-                .connections
-                .iter()
-                .any(|entry| entry == (ConnState::Parked, 1))
-        );
+        assert!(total.connections.iter().any(|entry| entry == (ConnState::Parked, 1)));
     }
 
     #[test]
@@ -407,16 +359,7 @@ mod tests {
         let ticks = shard.snapshot(Time::ZERO).ticks;
         let filled: Vec<_> = ticks.buckets().filter(|&(_, count)| count > 0).collect();
         let bound = |nanos| Some(Duration::from_nanos(nanos));
-        assert_eq!(
-            filled,
-            [
-                (bound(256), 2),
-                (bound(512), 2),
-                (bound(1024), 1),
-                (bound(1 << 30), 1),
-                (None, 2)
-            ]
-        );
+        assert_eq!(filled, [(bound(256), 2), (bound(512), 2), (bound(1024), 1), (bound(1 << 30), 1), (None, 2)]);
         assert_eq!(ticks.count(), 8);
         assert!(ticks.sum() > Duration::from_nanos(u64::MAX / 2));
     }
@@ -437,12 +380,7 @@ mod tests {
         fn check<L: Label>() {
             let words: BTreeSet<_> = L::ALL.iter().map(|label| label.word()).collect();
             assert_eq!(words.len(), L::ALL.len());
-            assert!(
-                L::ALL
-                    .iter()
-                    .enumerate()
-                    .all(|(place, label)| label.place() == place)
-            );
+            assert!(L::ALL.iter().enumerate().all(|(place, label)| label.place() == place));
         }
         check::<ConnState>();
         check::<RefusalCause>();

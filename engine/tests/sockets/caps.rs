@@ -24,9 +24,7 @@ fn check(set: impl FnOnce(&mut Config), listen: Listen, cause: RefusalCause) {
     let refusals = engine.stats().total().refusals;
     assert_eq!((refusals.of(cause), refusals.total()), (1, 1));
     drop(first);
-    eventually("the first is closed", || {
-        open_connections(engine.handle()) == 1
-    });
+    eventually("the first is closed", || open_connections(engine.handle()) == 1);
     connect();
     drain(engine);
 }
@@ -37,27 +35,15 @@ fn listen() -> Listen {
 
 #[test]
 fn a_source_has_its_cap() {
-    check(
-        |config| config.max_per_source = 2,
-        listen(),
-        RefusalCause::SourceCap,
-    );
+    check(|config| config.max_per_source = 2, listen(), RefusalCause::SourceCap);
 }
 
 #[test]
 fn the_engine_has_its_cap() {
-    check(
-        |config| config.max_connections = 2,
-        listen(),
-        RefusalCause::TotalCap,
-    );
+    check(|config| config.max_connections = 2, listen(), RefusalCause::TotalCap);
 }
 
 #[test]
 fn a_listener_has_its_cap() {
-    check(
-        |_| {},
-        listen().max_connections(2),
-        RefusalCause::ListenerCap,
-    );
+    check(|_| {}, listen().max_connections(2), RefusalCause::ListenerCap);
 }

@@ -43,14 +43,9 @@ fn every_member_receives_every_line_in_one_order() {
     }
     for speaker in 0..MEMBERS {
         let of_speaker = |line: &&str| line.starts_with(&format!("{speaker} "));
-        let said = heard[0]
-            .iter()
-            .filter_map(|line| line.split_once(": ").map(|(_, said)| said));
+        let said = heard[0].iter().filter_map(|line| line.split_once(": ").map(|(_, said)| said));
         let expect = (0..LINES).map(|number| format!("{speaker} {number}"));
-        assert!(
-            said.filter(of_speaker).eq(expect),
-            "{speaker}'s lines are in order"
-        );
+        assert!(said.filter(of_speaker).eq(expect), "{speaker}'s lines are in order");
     }
     drain(engine);
 }

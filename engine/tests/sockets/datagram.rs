@@ -2,9 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use megamux_engine::{
-    CloseReason, ConnInfo, Cx, Datagram, EndpointCx, Handler, NO_SERVICE, NoService, RecvBuf,
-};
+use megamux_engine::{CloseReason, ConnInfo, Cx, Datagram, EndpointCx, Handler, NO_SERVICE, NoService, RecvBuf};
 
 use crate::harness::{DEADLINE, addr, builder, drain};
 
@@ -19,12 +17,7 @@ impl Handler for Mirror {
         unreachable!("datagrams open no connections")
     }
 
-    fn on_data(
-        &mut self,
-        _: &mut Cx<'_, NoService>,
-        (): &mut (),
-        _: &mut RecvBuf<'_>,
-    ) -> Result<(), CloseReason> {
+    fn on_data(&mut self, _: &mut Cx<'_, NoService>, (): &mut (), _: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
         unreachable!("datagrams are no streams")
     }
 
@@ -36,9 +29,7 @@ impl Handler for Mirror {
 #[track_caller]
 fn check(at: &str, from: &str) {
     let mut builder = builder(2);
-    builder
-        .datagram(Datagram::udp(at), &NO_SERVICE, |_| Mirror)
-        .unwrap();
+    builder.datagram(Datagram::udp(at), &NO_SERVICE, |_| Mirror).unwrap();
     let engine = builder.start().unwrap();
     let sockets: Vec<UdpSocket> = (0..8).map(|_| UdpSocket::bind(from).unwrap()).collect();
     for (number, socket) in sockets.iter().enumerate() {

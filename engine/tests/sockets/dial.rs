@@ -6,8 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use megamux_engine::net::Addr;
 use megamux_engine::{
-    CloseReason, ConnInfo, Cx, Dialer, EndpointCx, EndpointId, Engine, Handler, NO_SERVICE,
-    NoService, Origin, RecvBuf,
+    CloseReason, ConnInfo, Cx, Dialer, EndpointCx, EndpointId, Engine, Handler, NO_SERVICE, NoService, Origin, RecvBuf,
 };
 
 use crate::harness::{Client, builder, config, drain, eventually, next, open_connections};
@@ -26,28 +25,15 @@ impl Handler for Caller {
     type Conn = ();
 
     fn on_open(&mut self, _: &mut Cx<'_, NoService>, info: &ConnInfo) -> Result<(), CloseReason> {
-        self.0
-            .send(Dialled::Open(*info))
-            .map_err(|_| CloseReason::Refused)
+        self.0.send(Dialled::Open(*info)).map_err(|_| CloseReason::Refused)
     }
 
-    fn on_data(
-        &mut self,
-        cx: &mut Cx<'_, NoService>,
-        (): &mut (),
-        data: &mut RecvBuf<'_>,
-    ) -> Result<(), CloseReason> {
+    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, (): &mut (), data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
         cx.send_frame(data.take_all());
         Ok(())
     }
 
-    fn on_connect_failed(
-        &mut self,
-        _: &mut EndpointCx<'_, NoService>,
-        tag: u64,
-        to: &Addr,
-        error: io::Error,
-    ) {
+    fn on_connect_failed(&mut self, _: &mut EndpointCx<'_, NoService>, tag: u64, to: &Addr, error: io::Error) {
         let _ = self.0.send(Dialled::Failed(tag, to.clone(), error));
     }
 }
@@ -81,15 +67,9 @@ fn a_dialled_connection_opens_with_its_tag_and_works() {
 #[test]
 fn a_dial_that_fails_is_an_event_with_the_kernels_error() {
     let (engine, endpoint, dials) = caller(builder(1));
-    let unused = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nowhere = Addr::Unix("/nonexistent/megamux.sock".into());
-    let cases = [
-        (Addr::Tcp(unused), ErrorKind::ConnectionRefused),
-        (nowhere, ErrorKind::NotFound),
-    ];
+    let cases = [(Addr::Tcp(unused), ErrorKind::ConnectionRefused), (nowhere, ErrorKind::NotFound)];
     for (tag, (to, kind)) in (0..).zip(cases) {
         engine.handle().dial(endpoint, to.clone(), tag).unwrap();
         match next(&dials) {
@@ -101,9 +81,7 @@ fn a_dial_that_fails_is_an_event_with_the_kernels_error() {
     }
     let total = engine.stats().total();
     assert_eq!((total.dials_started, total.dials_failed), (2, 2));
-    eventually("nothing is left of them", || {
-        open_connections(engine.handle()) == 0
-    });
+    eventually("nothing is left of them", || open_connections(engine.handle()) == 0);
     drain(engine);
 }
 
@@ -116,10 +94,7 @@ fn dials_to_one_address_are_not_held_to_the_cap_per_source() {
     for tag in 0..3 {
         let to = Addr::Tcp(listener.local_addr().unwrap());
         engine.handle().dial(endpoint, to, tag).unwrap();
-        assert!(
-            matches!(next(&dials), Dialled::Open(_)),
-            "the cap is on who connects to us"
-        );
+        assert!(matches!(next(&dials), Dialled::Open(_)), "the cap is on who connects to us");
     }
     drain(engine);
 }

@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use megamux_engine::{
-    CloseReason, ConnId, ConnInfo, Cx, Handler, Input, Listen, NO_SERVICE, Placement, RecvBuf,
-    Scope, Service, ServiceCx, TimerKey,
+    CloseReason, ConnId, ConnInfo, Cx, Handler, Input, Listen, NO_SERVICE, Placement, RecvBuf, Scope, Service,
+    ServiceCx, TimerKey,
 };
 
 use crate::harness::{Client, DEADLINE, On, addr, builder, drain, join, script};
@@ -34,9 +34,7 @@ impl Service for Host {
     }
 
     fn on_drain(&mut self, cx: &mut ServiceCx<'_, Self>) {
-        self.0
-            .iter()
-            .for_each(|conn| cx.send(*conn, "the service says good-bye\n"));
+        self.0.iter().for_each(|conn| cx.send(*conn, "the service says good-bye\n"));
     }
 }
 
@@ -50,22 +48,12 @@ impl Handler for Guest {
         Ok(())
     }
 
-    fn on_data(
-        &mut self,
-        _: &mut Cx<'_, Host>,
-        (): &mut (),
-        data: &mut RecvBuf<'_>,
-    ) -> Result<(), CloseReason> {
+    fn on_data(&mut self, _: &mut Cx<'_, Host>, (): &mut (), data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
         data.consume(data.len());
         Ok(())
     }
 
-    fn on_event(
-        &mut self,
-        cx: &mut Cx<'_, Host>,
-        (): &mut (),
-        event: &'static str,
-    ) -> Result<(), CloseReason> {
+    fn on_event(&mut self, cx: &mut Cx<'_, Host>, (): &mut (), event: &'static str) -> Result<(), CloseReason> {
         cx.send(event.as_bytes());
         Ok(())
     }
@@ -80,9 +68,7 @@ impl Handler for Guest {
 fn check_good_byes(placement: Placement) {
     let mut builder = builder(2);
     let host = builder.service("host", placement, Host::default).unwrap();
-    builder
-        .listen(Listen::tcp("127.0.0.1:0"), &host, |_| Guest)
-        .unwrap();
+    builder.listen(Listen::tcp("127.0.0.1:0"), &host, |_| Guest).unwrap();
     let engine = builder.start().unwrap();
     let addr = addr(&engine);
     let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(addr)).collect();
@@ -156,10 +142,7 @@ fn what_is_left_at_the_deadline_is_reset() {
     engine.drain(Duration::from_millis(100));
     client.expect_end();
     join(engine);
-    assert!(
-        began.elapsed() >= Duration::from_millis(100),
-        "it had until then"
-    );
+    assert!(began.elapsed() >= Duration::from_millis(100), "it had until then");
 }
 
 #[test]
@@ -196,11 +179,7 @@ fn a_long_good_bye_arrives_though_the_peer_was_not_listened_to() {
 #[test]
 fn an_engine_without_connections_drains_at_once() {
     let mut builder = builder(2);
-    let host = builder
-        .service("host", Placement::Thread, Host::default)
-        .unwrap();
-    builder
-        .listen(Listen::tcp("127.0.0.1:0"), &host, |_| Guest)
-        .unwrap();
+    let host = builder.service("host", Placement::Thread, Host::default).unwrap();
+    builder.listen(Listen::tcp("127.0.0.1:0"), &host, |_| Guest).unwrap();
     drain(builder.start().unwrap());
 }

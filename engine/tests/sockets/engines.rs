@@ -6,9 +6,7 @@ use crate::harness::{Client, addr, builder, drain, echo};
 
 fn echoing() -> Engine {
     let mut builder = builder(2);
-    builder
-        .listen(Listen::tcp("127.0.0.1:0"), &NO_SERVICE, |_| echo())
-        .unwrap();
+    builder.listen(Listen::tcp("127.0.0.1:0"), &NO_SERVICE, |_| echo()).unwrap();
     builder.start().unwrap()
 }
 
@@ -21,10 +19,7 @@ fn one_engine_ends_and_the_other_goes_on() {
         client.send("hello\n");
         assert_eq!(client.line(), "hello");
     }
-    assert_eq!(
-        (one.stats().total().accepts, other.stats().total().accepts),
-        (1, 1)
-    );
+    assert_eq!((one.stats().total().accepts, other.stats().total().accepts), (1, 1));
     // Dropping an engine stops it.
     drop(one);
     clients[0].expect_end();

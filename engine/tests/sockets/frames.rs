@@ -4,9 +4,7 @@ use std::sync::mpsc;
 
 use megamux_engine::{Frame, Listen, NO_SERVICE};
 
-use crate::harness::{
-    Client, On, addr, builder, drain, eventually, next, open_connections, script,
-};
+use crate::harness::{Client, On, addr, builder, drain, eventually, next, open_connections, script};
 
 #[test]
 fn a_frame_outlives_its_connection_and_its_engine() {
@@ -31,9 +29,7 @@ fn a_frame_outlives_its_connection_and_its_engine() {
     (0..10).for_each(|number| client.send([number; 100]));
     let held: Vec<Frame> = (0..10).map(|_| next(&frames)).collect();
     drop(client);
-    eventually("the connection is closed", || {
-        open_connections(engine.handle()) == 0
-    });
+    eventually("the connection is closed", || open_connections(engine.handle()) == 0);
     // Other connections' bytes must not end up in what is held here.
     for _ in 0..50 {
         let other = Client::connect(addr(&engine));

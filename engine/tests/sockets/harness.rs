@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use megamux_engine::net::Addr;
 use megamux_engine::{
-    Builder, CloseReason, Config, ConnInfo, Cx, Engine, Handle, Handler, NoService, Pin, RecvBuf,
-    TimerKey,
+    Builder, CloseReason, Config, ConnInfo, Cx, Engine, Handle, Handler, NoService, Pin, RecvBuf, TimerKey,
 };
 
 /// Long enough for a loaded machine; only a failing test waits for it.
@@ -50,9 +49,7 @@ pub fn drain(engine: Engine) {
 pub fn join(engine: Engine) {
     let (ended, end) = mpsc::channel();
     std::thread::spawn(move || ended.send(engine.join()));
-    end.recv_timeout(DEADLINE)
-        .expect("the engine does not end")
-        .expect("a shard failed");
+    end.recv_timeout(DEADLINE).expect("the engine does not end").expect("a shard failed");
 }
 
 pub fn open_connections(handle: &Handle) -> u64 {
@@ -88,15 +85,9 @@ impl Client {
     }
 
     pub fn over(stream: TcpStream) -> Client {
-        stream
-            .set_read_timeout(Some(DEADLINE))
-            .expect("a read timeout");
-        stream
-            .set_write_timeout(Some(DEADLINE))
-            .expect("a write timeout");
-        Client {
-            reader: BufReader::new(stream),
-        }
+        stream.set_read_timeout(Some(DEADLINE)).expect("a read timeout");
+        stream.set_write_timeout(Some(DEADLINE)).expect("a write timeout");
+        Client { reader: BufReader::new(stream) }
     }
 
     pub fn stream(&self) -> &TcpStream {
@@ -143,11 +134,7 @@ impl Client {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             Err(error) => panic!("no end in time: {error}"),
         }
-        assert!(
-            rest.is_empty(),
-            "{:?} before the end",
-            rest.escape_ascii().to_string()
-        );
+        assert!(rest.is_empty(), "{:?} before the end", rest.escape_ascii().to_string());
     }
 }
 
@@ -208,12 +195,7 @@ where
         (self.0)(cx, On::Open(info))
     }
 
-    fn on_data(
-        &mut self,
-        cx: &mut Cx<'_, NoService>,
-        (): &mut (),
-        data: &mut RecvBuf<'_>,
-    ) -> Outcome {
+    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, (): &mut (), data: &mut RecvBuf<'_>) -> Outcome {
         (self.0)(cx, On::Data(data))
     }
 
@@ -233,12 +215,7 @@ where
         (self.0)(cx, On::Drain)
     }
 
-    fn on_close(
-        &mut self,
-        _: &mut megamux_engine::EndpointCx<'_, NoService>,
-        (): (),
-        why: CloseReason,
-    ) {
+    fn on_close(&mut self, _: &mut megamux_engine::EndpointCx<'_, NoService>, (): (), why: CloseReason) {
         (self.1)(why);
     }
 }

@@ -53,11 +53,7 @@ fn a_paused_connection_hears_nothing_until_it_resumes() {
         }
         client.send([round, round]);
         sent.extend([round, round]);
-        assert_eq!(
-            next(&sights),
-            Seen::Resumed,
-            "data while reading was paused"
-        );
+        assert_eq!(next(&sights), Seen::Resumed, "data while reading was paused");
     }
     client.finish();
     while received.len() < sent.len() {
@@ -84,10 +80,7 @@ fn the_pressure_of_a_paused_connection_reaches_its_peer() {
         .unwrap();
     let engine = builder.start().unwrap();
     let client = Client::connect(addr(&engine));
-    client
-        .stream()
-        .set_write_timeout(Some(Duration::from_millis(200)))
-        .unwrap();
+    client.stream().set_write_timeout(Some(Duration::from_millis(200))).unwrap();
     let blocked = loop {
         if let Err(error) = client.stream().write(&[0; 64 * 1024]) {
             break error.kind();

@@ -22,9 +22,7 @@ fn pattern(seed: u8) -> Vec<u8> {
 }
 
 /// A relay to an upstream that serves one connection with `serve`.
-fn relay<T: Send + 'static>(
-    serve: impl FnOnce(TcpStream) -> T + Send + 'static,
-) -> (Engine, JoinHandle<T>) {
+fn relay<T: Send + 'static>(serve: impl FnOnce(TcpStream) -> T + Send + 'static) -> (Engine, JoinHandle<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let upstream = Addr::Tcp(listener.local_addr().unwrap());
     let served = thread::spawn(move || {
@@ -63,9 +61,7 @@ fn ten_mebibytes_go_both_ways_and_each_way_ends_by_itself() {
     assert!(client.rest() == pattern(0x55));
     sending.join().unwrap();
     assert!(served.join().unwrap() == pattern(0));
-    eventually("both sides are closed", || {
-        open_connections(engine.handle()) == 0
-    });
+    eventually("both sides are closed", || open_connections(engine.handle()) == 0);
     drain(engine);
 }
 
@@ -112,10 +108,7 @@ fn what_the_client_says_before_the_upstream_is_there_is_not_lost() {
 
 #[test]
 fn a_client_of_an_upstream_that_refuses_is_closed() {
-    let unused: SocketAddr = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let unused: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let engine = example::start("127.0.0.1:0", Addr::Tcp(unused)).unwrap();
     let mut client = Client::connect(addr(&engine));
     client.expect_end();
@@ -138,9 +131,7 @@ fn an_upstream_that_dies_takes_its_client_along_after_its_last_words() {
     served.join().unwrap();
     client.expect_end();
     drop(client);
-    eventually("both sides are closed", || {
-        open_connections(engine.handle()) == 0
-    });
+    eventually("both sides are closed", || open_connections(engine.handle()) == 0);
     drain(engine);
 }
 
@@ -148,9 +139,7 @@ fn an_upstream_that_dies_takes_its_client_along_after_its_last_words() {
 fn a_slow_reader_stops_its_upstream_and_not_the_relays_memory() {
     let (engine, served) = relay(|mut stream| {
         // Sends until the pressure has come back here.
-        stream
-            .set_write_timeout(Some(Duration::from_millis(500)))
-            .unwrap();
+        stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
         let piece = [7; 64 * 1024];
         let mut sent = 0;
         loop {
@@ -166,20 +155,9 @@ fn a_slow_reader_stops_its_upstream_and_not_the_relays_memory() {
     let total = engine.stats().total();
     // One high watermark, and what was under way when it was passed: a credit of receives.
     let bound = example::HIGH + 2 * 128 * 1024;
-    assert!(
-        total.send_queue_bytes as usize <= bound,
-        "{} bytes queued",
-        total.send_queue_bytes
-    );
-    assert!(
-        total.send_queue_bytes > 0,
-        "the pressure came from somewhere else"
-    );
+    assert!(total.send_queue_bytes as usize <= bound, "{} bytes queued", total.send_queue_bytes);
+    assert!(total.send_queue_bytes > 0, "the pressure came from somewhere else");
     drop(stream);
-    assert_eq!(
-        client.rest().len(),
-        sent,
-        "the slow reader gets everything in the end"
-    );
+    assert_eq!(client.rest().len(), sent, "the slow reader gets everything in the end");
     drain(engine);
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use megamux_engine::{
-    Builder, CloseReason, ConnId, ConnInfo, Cx, EndpointCx, Engine, Frame, Handler, Input, Listen,
-    NO_SERVICE, Placement, RecvBuf, Scope, Service, ServiceCx,
+    Builder, CloseReason, ConnId, ConnInfo, Cx, EndpointCx, Engine, Frame, Handler, Input, Listen, NO_SERVICE,
+    Placement, RecvBuf, Scope, Service, ServiceCx,
 };
 
 use crate::harness::{Client, On, addr, builder, drain, eventually, join, next, script_until};
@@ -33,9 +33,7 @@ impl Service for Counter {
                 panic!("the line this service cannot bear")
             }
             Input::Frame(line) if &line[..] == b"all\n" => {
-                self.conns
-                    .iter()
-                    .for_each(|conn| cx.send(*conn, "all".into()));
+                self.conns.iter().for_each(|conn| cx.send(*conn, "all".into()));
             }
             Input::Frame(line) if &line[..] == b"close\n" => {
                 cx.send(conn, "closing".into());
@@ -60,12 +58,7 @@ impl Handler for Lines {
         Ok(())
     }
 
-    fn on_data(
-        &mut self,
-        cx: &mut Cx<'_, Counter>,
-        (): &mut (),
-        data: &mut RecvBuf<'_>,
-    ) -> Result<(), CloseReason> {
+    fn on_data(&mut self, cx: &mut Cx<'_, Counter>, (): &mut (), data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
         while let Some(end) = data.iter().position(|byte| *byte == b'\n') {
             let Some(permit) = cx.try_reserve() else {
                 break;
@@ -75,12 +68,7 @@ impl Handler for Lines {
         Ok(())
     }
 
-    fn on_event(
-        &mut self,
-        cx: &mut Cx<'_, Counter>,
-        (): &mut (),
-        event: String,
-    ) -> Result<(), CloseReason> {
+    fn on_event(&mut self, cx: &mut Cx<'_, Counter>, (): &mut (), event: String) -> Result<(), CloseReason> {
         cx.send(format!("{event}\n").as_bytes());
         Ok(())
     }
@@ -92,14 +80,8 @@ impl Handler for Lines {
 
 fn counting(mut builder: Builder, placement: Placement) -> (Engine, Receiver<CloseReason>) {
     let (closed, closes) = mpsc::channel();
-    let counter = builder
-        .service("counter", placement, Counter::default)
-        .unwrap();
-    builder
-        .listen(Listen::tcp("127.0.0.1:0"), &counter, move |_| {
-            Lines(closed.clone())
-        })
-        .unwrap();
+    let counter = builder.service("counter", placement, Counter::default).unwrap();
+    builder.listen(Listen::tcp("127.0.0.1:0"), &counter, move |_| Lines(closed.clone())).unwrap();
     (builder.start().unwrap(), closes)
 }
 
@@ -114,9 +96,7 @@ fn replies_to_a_connection_that_is_gone_are_counted() {
     let mut here = Client::connect(addr(&engine));
     here.send("all\n");
     assert_eq!(here.line(), "all");
-    eventually("one reply found nobody", || {
-        engine.stats().total().replies_gone == 1
-    });
+    eventually("one reply found nobody", || engine.stats().total().replies_gone == 1);
     drain(engine);
 }
 
@@ -146,11 +126,7 @@ fn check_restart(placement: Placement) {
     }
     let mut late = Client::connect(addr(&engine));
     late.send("hello\n");
-    assert_eq!(
-        late.line(),
-        "1",
-        "the new service has not heard of the old one"
-    );
+    assert_eq!(late.line(), "1", "the new service has not heard of the old one");
     assert_eq!(engine.stats().service_panics, 1);
     drain(engine);
 }

@@ -40,11 +40,7 @@ fn timers_fire_once_in_order_of_their_latest_deadlines_unless_taken_back() {
     let order: Vec<_> = (0..3).map(|_| next(&fires)).collect();
     assert_eq!(order, [TimerKey(3), TimerKey(1), TimerKey(4)]);
     drain(engine);
-    assert_eq!(
-        fires.try_iter().count(),
-        0,
-        "nothing fired twice, or after it was taken back"
-    );
+    assert_eq!(fires.try_iter().count(), 0, "nothing fired twice, or after it was taken back");
 }
 
 #[test]
@@ -57,9 +53,7 @@ fn a_timer_does_not_outlive_its_connection_and_there_are_sixteen() {
             script(move |cx, on| {
                 match on {
                     On::Open(_) => {
-                        let set = (0..20)
-                            .filter(|key| cx.set_timer(TimerKey(*key), 50 * MS))
-                            .count();
+                        let set = (0..20).filter(|key| cx.set_timer(TimerKey(*key), 50 * MS)).count();
                         told.send(set).unwrap();
                     }
                     On::Timer(_) => told.send(usize::MAX).unwrap(),

@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use megamux_engine::{CloseReason, Dialer, Listen, NO_SERVICE, Origin};
 
-use crate::harness::{
-    Client, DEADLINE, On, addr, builder, drain, echo, next, script, script_until,
-};
+use crate::harness::{Client, DEADLINE, On, addr, builder, drain, echo, next, script, script_until};
 
 /// Says hello and shouts back.
 fn shout() -> impl megamux_engine::Handler<Service = megamux_engine::NoService> {

@@ -82,12 +82,7 @@ impl Handler for Requests {
         conn.end_if_due(cx)
     }
 
-    fn on_event(
-        &mut self,
-        cx: &mut Cx<'_, Store>,
-        conn: &mut Pipeline,
-        reply: Reply,
-    ) -> Result<(), CloseReason> {
+    fn on_event(&mut self, cx: &mut Cx<'_, Store>, conn: &mut Pipeline, reply: Reply) -> Result<(), CloseReason> {
         self.out.clear();
         protocol::encode(&reply, &mut self.out);
         cx.send(&self.out);
@@ -102,13 +97,8 @@ impl Handler for Requests {
         conn.end_if_due(cx)
     }
 
-    fn on_read_closed(
-        &mut self,
-        cx: &mut Cx<'_, Store>,
-        conn: &mut Pipeline,
-    ) -> Result<(), CloseReason> {
-        conn.end
-            .get_or_insert(End::InOrder(CloseReason::PeerClosed));
+    fn on_read_closed(&mut self, cx: &mut Cx<'_, Store>, conn: &mut Pipeline) -> Result<(), CloseReason> {
+        conn.end.get_or_insert(End::InOrder(CloseReason::PeerClosed));
         conn.end_if_due(cx)
     }
 

@@ -29,9 +29,11 @@ const STORE_BYTES: usize = 256 << 20;
 pub fn start(config: Config, addr: &str, placement: Placement) -> Result<Engine, StartError> {
     let mut builder = Engine::builder(config)?;
     let store = builder.service("store", placement, || Store::new(STORE_BYTES))?;
-    let listen = Listen::tcp(addr)
-        .max_frame(protocol::MAX_REQUEST)
-        .send_queue(handler::SEND_LOW, handler::SEND_HIGH, handler::SEND_CAP);
+    let listen = Listen::tcp(addr).max_frame(protocol::MAX_REQUEST).send_queue(
+        handler::SEND_LOW,
+        handler::SEND_HIGH,
+        handler::SEND_CAP,
+    );
     builder.listen(listen, &store, |_shard| Requests::default())?;
     builder.start()
 }

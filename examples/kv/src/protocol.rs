@@ -57,10 +57,7 @@ impl<B> Request<B> {
     pub fn map<C>(self, mut part: impl FnMut(B) -> C) -> Request<C> {
         match self {
             Request::Get { key } => Request::Get { key: part(key) },
-            Request::Set { key, value } => Request::Set {
-                key: part(key),
-                value: part(value),
-            },
+            Request::Set { key, value } => Request::Set { key: part(key), value: part(value) },
             Request::Del { key } => Request::Del { key: part(key) },
         }
     }
@@ -119,11 +116,7 @@ pub type Decoded = (Request<Range<usize>>, usize);
 pub fn decode(bytes: &[u8]) -> Result<Option<Decoded>, Error> {
     let looked_at = &bytes[..bytes.len().min(MAX_LINE)];
     let Some(end) = looked_at.iter().position(|byte| *byte == b'\n') else {
-        return if looked_at.len() < MAX_LINE {
-            Ok(None)
-        } else {
-            Err(Error::LineTooLong)
-        };
+        return if looked_at.len() < MAX_LINE { Ok(None) } else { Err(Error::LineTooLong) };
     };
     let mut words = bytes[..end].split(|byte| *byte == b' ');
     let (verb, key, length) = (words.next(), words.next(), words.next());
@@ -136,10 +129,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<Decoded>, Error> {
         (b"DEL", None) => Request::Del { key: key_range },
         (b"SET", Some(length)) => {
             let value = end + 1..end + 1 + parse_length(length)?;
-            Request::Set {
-                key: key_range,
-                value,
-            }
+            Request::Set { key: key_range, value }
         }
         _ => return Err(Error::UnknownRequest),
     };
@@ -164,9 +154,7 @@ fn parse_length(digits: &[u8]) -> Result<usize, Error> {
     if !(1..=5).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
         return Err(Error::BadLength);
     }
-    let length = digits
-        .iter()
-        .fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
+    let length = digits.iter().fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
     if length > MAX_VALUE {
         return Err(Error::BadLength);
     }
@@ -212,10 +200,7 @@ mod tests {
                     Err(error) => return (Err((requests, error)), unread.len()),
                 }
             }
-            assert!(
-                unread.len() < MAX_REQUEST,
-                "a request of the largest size is whole"
-            );
+            assert!(unread.len() < MAX_REQUEST, "a request of the largest size is whole");
         }
         (Ok(requests), unread.len())
     }
@@ -229,10 +214,7 @@ mod tests {
     }
 
     fn set(key: &str, value: &[u8]) -> Request<Vec<u8>> {
-        Request::Set {
-            key: key.into(),
-            value: value.into(),
-        }
+        Request::Set { key: key.into(), value: value.into() }
     }
 
     /// Decodes `bytes` cut at every place, and byte by byte.
@@ -252,18 +234,9 @@ mod tests {
         check(b"DEL key-1\n", Ok(vec![del("key-1")]));
         check(b"SET a 5\nhello\n", Ok(vec![set("a", b"hello")]));
         check(b"SET a 0\n\n", Ok(vec![set("a", b"")]));
-        check(
-            b"SET a 00004\n\n\0\xff \n",
-            Ok(vec![set("a", b"\n\0\xff ")]),
-        );
-        check(
-            b"SET a 6\nGET b\n\nGET b\n",
-            Ok(vec![set("a", b"GET b\n"), get("b")]),
-        );
-        check(
-            b"GET a\nDEL b\nGET c\n",
-            Ok(vec![get("a"), del("b"), get("c")]),
-        );
+        check(b"SET a 00004\n\n\0\xff \n", Ok(vec![set("a", b"\n\0\xff ")]));
+        check(b"SET a 6\nGET b\n\nGET b\n", Ok(vec![set("a", b"GET b\n"), get("b")]));
+        check(b"GET a\nDEL b\nGET c\n", Ok(vec![get("a"), del("b"), get("c")]));
     }
 
     #[test]
@@ -293,10 +266,7 @@ mod tests {
         check(b"SET a 000001\n", wrong(Error::BadLength));
         check(b"SET a 18446744073709551617\n", wrong(Error::BadLength));
         check(b"SET a 2\nabc\n", wrong(Error::ValueTooLong));
-        check(
-            b"GET a\nPUT b\nGET c\n",
-            Err((vec![get("a")], Error::UnknownRequest)),
-        );
+        check(b"GET a\nPUT b\nGET c\n", Err((vec![get("a")], Error::UnknownRequest)));
     }
 
     #[test]
@@ -307,10 +277,7 @@ mod tests {
         assert_eq!(request.len(), MAX_REQUEST);
         assert_eq!(decode_pieces([&request[..]]).0, Ok(vec![set(&key, &value)]));
         check(format!("GET {key}\n").as_bytes(), Ok(vec![get(&key)]));
-        check(
-            format!("GET {key}k\n").as_bytes(),
-            Err((vec![], Error::BadKey)),
-        );
+        check(format!("GET {key}k\n").as_bytes(), Err((vec![], Error::BadKey)));
         check(&[b'x'; MAX_LINE + 100], Err((vec![], Error::LineTooLong)));
     }
 

@@ -22,11 +22,7 @@ pub struct Store {
 impl Store {
     /// An empty store that will hold at most so many bytes.
     pub fn new(most: usize) -> Store {
-        Store {
-            entries: HashMap::new(),
-            bytes: 0,
-            most,
-        }
+        Store { entries: HashMap::new(), bytes: 0, most }
     }
 
     fn answer(&mut self, request: &Request<Frame>) -> Reply {
@@ -54,8 +50,7 @@ impl Store {
         }
         self.bytes = bytes;
         // Copied: a frame that is kept keeps the whole receive buffer it lies in from receiving again.
-        self.entries
-            .insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        self.entries.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
         Reply::Ok
     }
 }
@@ -69,12 +64,7 @@ impl Service for Store {
     type Out = Reply;
     const SCOPE: Scope = Scope::Node;
 
-    fn on_input(
-        &mut self,
-        cx: &mut ServiceCx<'_, Self>,
-        conn: ConnId,
-        input: Input<Request<Frame>>,
-    ) {
+    fn on_input(&mut self, cx: &mut ServiceCx<'_, Self>, conn: ConnId, input: Input<Request<Frame>>) {
         // Nothing is kept per connection, so opens and closes are no news.
         if let Input::Frame(request) = input {
             let reply = self.answer(&request);
@@ -88,22 +78,15 @@ mod tests {
     use super::*;
 
     fn set(key: &'static [u8], value: &'static [u8]) -> Request<Frame> {
-        Request::Set {
-            key: Frame::from(key),
-            value: Frame::from(value),
-        }
+        Request::Set { key: Frame::from(key), value: Frame::from(value) }
     }
 
     fn get(key: &'static [u8]) -> Request<Frame> {
-        Request::Get {
-            key: Frame::from(key),
-        }
+        Request::Get { key: Frame::from(key) }
     }
 
     fn del(key: &'static [u8]) -> Request<Frame> {
-        Request::Del {
-            key: Frame::from(key),
-        }
+        Request::Del { key: Frame::from(key) }
     }
 
     #[test]

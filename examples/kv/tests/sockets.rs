@@ -31,9 +31,7 @@ struct Client(BufReader<TcpStream>);
 impl Client {
     fn connect(engine: &Engine) -> Client {
         let addrs = engine.local_addrs();
-        let Some((_, Addr::Tcp(addr))) = addrs.first() else {
-            panic!("{addrs:?}")
-        };
+        let Some((_, Addr::Tcp(addr))) = addrs.first() else { panic!("{addrs:?}") };
         let stream = TcpStream::connect(addr).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
@@ -109,9 +107,7 @@ fn conversation(prefix: &str, requests: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
         match number % 5 {
             0 | 3 => {
                 // Every byte there is, line ends among them.
-                let value: Vec<u8> = (0..number * 7 % 3000)
-                    .map(|at| (at + number) as u8)
-                    .collect();
+                let value: Vec<u8> = (0..number * 7 % 3000).map(|at| (at + number) as u8).collect();
                 bytes.extend(format!("SET {key} {}\n", value.len()).as_bytes());
                 bytes.extend(&value);
                 bytes.push(b'\n');
@@ -238,10 +234,7 @@ fn a_mistake_is_told_after_the_replies_that_are_owed_and_ends_the_connection() {
     let engine = start(2, Placement::Thread);
     let mut client = Client::connect(&engine);
     client.send(&[&b"GET a\n".repeat(100)[..], b"PUT a\nGET a\n"].concat());
-    assert_eq!(
-        client.rest(),
-        [&b"NONE\n".repeat(100)[..], b"ERROR unknown request\n"].concat()
-    );
+    assert_eq!(client.rest(), [&b"NONE\n".repeat(100)[..], b"ERROR unknown request\n"].concat());
     drop(client);
     end(engine);
 }

@@ -80,10 +80,7 @@ impl<'a> Reader<'a> {
     /// Reads what [`put_bytes`] wrote, as a range of the event's bytes.
     pub fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let len = usize::try_from(self.u32()?).map_err(|_| DecodeError::Truncated)?;
-        let (field, rest) = self
-            .rest
-            .split_at_checked(len)
-            .ok_or(DecodeError::Truncated)?;
+        let (field, rest) = self.rest.split_at_checked(len).ok_or(DecodeError::Truncated)?;
         self.rest = rest;
         Ok(field)
     }
@@ -102,10 +99,7 @@ impl<'a> Reader<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (field, rest) = self
-            .rest
-            .split_first_chunk()
-            .ok_or(DecodeError::Truncated)?;
+        let (field, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
         self.rest = rest;
         Ok(*field)
     }
@@ -157,13 +151,7 @@ mod tests {
 
     #[test]
     fn text_must_be_utf8_and_nothing_may_follow() {
-        assert_eq!(
-            Reader::new(b"\x01\0\0\0\xff").str(),
-            Err(DecodeError::NotUtf8)
-        );
-        assert_eq!(
-            Reader::new(b"ab").finish(),
-            Err(DecodeError::Trailing { left: 2 })
-        );
+        assert_eq!(Reader::new(b"\x01\0\0\0\xff").str(), Err(DecodeError::NotUtf8));
+        assert_eq!(Reader::new(b"ab").finish(), Err(DecodeError::Trailing { left: 2 }));
     }
 }

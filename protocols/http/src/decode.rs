@@ -61,10 +61,7 @@ impl Decoder {
 
     /// A decoder that takes bodies of at most `max_body_bytes`.
     pub const fn with_max_body_bytes(max_body_bytes: usize) -> Self {
-        Self {
-            max_body_bytes,
-            state: State::Head(Scan::new()),
-        }
+        Self { max_body_bytes, state: State::Head(Scan::new()) }
     }
 
     /// Whether the decoder stands between two requests: the idle deadline holds then, the request deadline (answered
@@ -96,15 +93,10 @@ impl Decoder {
                 Ok(Some(end)) => self.request(input, end),
                 Err(error) => Err(error),
             },
-            &mut State::Body {
-                remaining,
-                keep_alive,
-            } => return Ok(self.body(input, remaining, keep_alive)),
+            &mut State::Body { remaining, keep_alive } => return Ok(self.body(input, remaining, keep_alive)),
             State::Finished if input.is_empty() => return Ok(Decoded::NeedMore),
             State::Finished => {
-                return Ok(Decoded::Finished {
-                    consumed: input.len(),
-                });
+                return Ok(Decoded::Finished { consumed: input.len() });
             }
             State::Refused(error) => return Err(*error),
         };
@@ -121,15 +113,9 @@ impl Decoder {
         let framing = frame(line.2, headers, self.max_body_bytes)?;
         self.state = match framing.body_bytes {
             0 => State::after_request(framing.keep_alive),
-            remaining => State::Body {
-                remaining,
-                keep_alive: framing.keep_alive,
-            },
+            remaining => State::Body { remaining, keep_alive: framing.keep_alive },
         };
-        Ok(Decoded::Request {
-            consumed: end.head_bytes,
-            request: Request::new(line, headers, framing),
-        })
+        Ok(Decoded::Request { consumed: end.head_bytes, request: Request::new(line, headers, framing) })
     }
 
     fn body<'a>(&mut self, input: &'a [u8], remaining: usize, keep_alive: bool) -> Decoded<'a> {
@@ -140,16 +126,9 @@ impl Decoder {
         let remaining = remaining - bytes.len();
         self.state = match remaining {
             0 => State::after_request(keep_alive),
-            _ => State::Body {
-                remaining,
-                keep_alive,
-            },
+            _ => State::Body { remaining, keep_alive },
         };
-        Decoded::Body {
-            consumed: bytes.len(),
-            bytes,
-            remaining,
-        }
+        Decoded::Body { consumed: bytes.len(), bytes, remaining }
     }
 }
 
@@ -162,11 +141,7 @@ impl Default for Decoder {
 impl State {
     fn after_request(keep_alive: bool) -> Self {
         // RFC 9112 section 9.6: behind "close", "the server MUST NOT process any further requests".
-        if keep_alive {
-            State::Head(Scan::new())
-        } else {
-            State::Finished
-        }
+        if keep_alive { State::Head(Scan::new()) } else { State::Finished }
     }
 }
 
@@ -216,19 +191,15 @@ fn names_a_version(head: &[u8]) -> bool {
 fn check_target(method: &str, target: &str) -> Result<(), HttpError> {
     let legal = match method {
         // Section 3.2.3, authority-form: host and port, nothing else.
-        "CONNECT" => target.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && !host.contains(['/', '@']) && is_port(port)
-        }),
+        "CONNECT" => target
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && !host.contains(['/', '@']) && is_port(port)),
         // Section 3.2.4, asterisk-form.
         "OPTIONS" if target == "*" => true,
         _ => target.starts_with('/') || is_absolute(target),
     };
     // RFC 3986 section 2: a URI is ASCII. httparse lets UTF-8 pass.
-    if legal && target.is_ascii() {
-        Ok(())
-    } else {
-        Err(HttpError::BadTarget)
-    }
+    if legal && target.is_ascii() { Ok(()) } else { Err(HttpError::BadTarget) }
 }
 
 /// Section 3.2.2, absolute-form.

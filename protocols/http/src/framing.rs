@@ -15,11 +15,7 @@ pub(crate) struct Framing {
 }
 
 /// Judges the headers that frame a request.
-pub(crate) fn frame(
-    version: Version,
-    headers: Headers<'_>,
-    max_body_bytes: usize,
-) -> Result<Framing, HttpError> {
+pub(crate) fn frame(version: Version, headers: Headers<'_>, max_body_bytes: usize) -> Result<Framing, HttpError> {
     check_host(version, headers)?;
     let body_bytes = body_bytes(version, headers)?;
     if body_bytes > max_body_bytes {
@@ -29,9 +25,7 @@ pub(crate) fn frame(
         body_bytes,
         keep_alive: keep_alive(version, headers),
         // RFC 9110 section 10.1.1: ignored in HTTP/1.0 and where there is no body to wait for.
-        expects_continue: version >= Version::Http11
-            && body_bytes > 0
-            && headers.lists("expect", "100-continue"),
+        expects_continue: version >= Version::Http11 && body_bytes > 0 && headers.lists("expect", "100-continue"),
     })
 }
 
@@ -46,11 +40,7 @@ fn check_host(version: Version, headers: Headers<'_>) -> Result<(), HttpError> {
         }
         _ => {}
     }
-    if hosts.next().is_some() {
-        Err(HttpError::DuplicateHost)
-    } else {
-        Ok(())
-    }
+    if hosts.next().is_some() { Err(HttpError::DuplicateHost) } else { Ok(()) }
 }
 
 /// RFC 3986 section 3.2: what a host, a bracketed address and a port are made of. No user: RFC 9110 section 4.2.4.
@@ -74,11 +64,7 @@ fn body_bytes(version: Version, headers: Headers<'_>) -> Result<usize, HttpError
 }
 
 /// Every way a transfer coding is refused, the doubtful ones first.
-fn refuse_transfer_encoding(
-    version: Version,
-    headers: Headers<'_>,
-    length: Option<&[u8]>,
-) -> HttpError {
+fn refuse_transfer_encoding(version: Version, headers: Headers<'_>, length: Option<&[u8]>) -> HttpError {
     // Section 6.1: in HTTP/1.0 "the framing is faulty".
     if version < Version::Http11 {
         return HttpError::BadTransferEncoding;
@@ -101,9 +87,7 @@ fn content_length(value: &[u8]) -> Result<usize, HttpError> {
     }
     value
         .iter()
-        .try_fold(0usize, |sum, digit| {
-            sum.checked_mul(10)?.checked_add(usize::from(digit - b'0'))
-        })
+        .try_fold(0usize, |sum, digit| sum.checked_mul(10)?.checked_add(usize::from(digit - b'0')))
         .ok_or(HttpError::BodyTooLarge)
 }
 

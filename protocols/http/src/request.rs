@@ -43,11 +43,7 @@ pub struct ReplyTo {
 
 impl ReplyTo {
     /// For an answer to no request: a refusal, or a request that did not come in time. Closes.
-    pub const UNREAD: ReplyTo = ReplyTo {
-        version: Version::Http11,
-        is_head: false,
-        keep_alive: false,
-    };
+    pub const UNREAD: ReplyTo = ReplyTo { version: Version::Http11, is_head: false, keep_alive: false };
 
     /// The same, but the connection closes behind the answer (draining, say).
     #[must_use]
@@ -81,32 +77,20 @@ impl<'a> Request<'a> {
 
     /// What an answer to this request must know.
     pub fn reply_to(&self) -> ReplyTo {
-        ReplyTo {
-            version: self.version,
-            is_head: self.method == "HEAD",
-            keep_alive: self.keep_alive,
-        }
+        ReplyTo { version: self.version, is_head: self.method == "HEAD", keep_alive: self.keep_alive }
     }
 
     /// The path of the target without its query, not percent-decoded. `*` for the server as a whole, empty for CONNECT.
     pub fn path(&self) -> &'a str {
         let path_and_query = self.path_and_query();
-        let path = path_and_query
-            .split_once('?')
-            .map_or(path_and_query, |(path, _)| path);
+        let path = path_and_query.split_once('?').map_or(path_and_query, |(path, _)| path);
         // RFC 9110 section 4.2.3: an empty path is "/". CONNECT has no path at all.
-        if path.is_empty() && self.method != "CONNECT" {
-            "/"
-        } else {
-            path
-        }
+        if path.is_empty() && self.method != "CONNECT" { "/" } else { path }
     }
 
     /// What follows the first `?` of the target.
     pub fn query(&self) -> Option<&'a str> {
-        self.path_and_query()
-            .split_once('?')
-            .map(|(_, query)| query)
+        self.path_and_query().split_once('?').map(|(_, query)| query)
     }
 
     /// Whether the client asks to go on in `protocol` (e.g. "websocket").
@@ -123,9 +107,7 @@ impl<'a> Request<'a> {
         }
         match self.target.split_once("://") {
             // RFC 9112 section 3.2.2, absolute-form: the path begins behind the authority.
-            Some((_, rest)) if !self.target.starts_with('/') => {
-                rest.find(['/', '?']).map_or("", |at| &rest[at..])
-            }
+            Some((_, rest)) if !self.target.starts_with('/') => rest.find(['/', '?']).map_or("", |at| &rest[at..]),
             _ => self.target,
         }
     }
@@ -164,25 +146,18 @@ impl<'a> Headers<'a> {
 
     /// The values of all headers of this name, in order.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.iter()
-            .filter(move |(other, _)| other.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.iter().filter(move |(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Whether the comma-separated lists of this name contain `element`, ignoring case.
     pub fn lists(&self, name: &str, element: &str) -> bool {
-        self.all(name)
-            .flat_map(elements)
-            .any(|other| other.eq_ignore_ascii_case(element.as_bytes()))
+        self.all(name).flat_map(elements).any(|other| other.eq_ignore_ascii_case(element.as_bytes()))
     }
 }
 
 /// The elements of one comma-separated list; empty ones are ignored (RFC 9110 section 5.6.1.2).
 pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value
-        .split(|&byte| byte == b',')
-        .map(trim)
-        .filter(|element| !element.is_empty())
+    value.split(|&byte| byte == b',').map(trim).filter(|element| !element.is_empty())
 }
 
 /// Without the optional whitespace around (RFC 9110 section 5.6.3).

@@ -39,10 +39,7 @@ impl<'o> Response<'o> {
             _ => Content::LengthAndBody,
         };
         // RFC 9110 section 2.5: the version is the server's own, whatever that of the request.
-        write(
-            out,
-            format_args!("HTTP/1.1 {} {}\r\n", status.code(), status.reason()),
-        );
+        write(out, format_args!("HTTP/1.1 {} {}\r\n", status.code(), status.reason()));
         // RFC 9112 section 9.3: persistence is the default of 1.1 and must be said in 1.0. Section 9.6: the end is said.
         match (to.version, to.keep_alive) {
             (_, false) => out.extend_from_slice(b"connection: close\r\n"),
@@ -57,11 +54,7 @@ impl<'o> Response<'o> {
     pub fn switching(out: &'o mut Vec<u8>, protocol: &'static str) -> Self {
         // RFC 9110 section 7.8: both are required.
         out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n");
-        Self {
-            out,
-            content: Content::Nothing,
-        }
-        .header("upgrade", protocol)
+        Self { out, content: Content::Nothing }.header("upgrade", protocol)
     }
 
     /// Writes the whole answer to a refused request. Close behind it.
@@ -69,9 +62,7 @@ impl<'o> Response<'o> {
         let response = Self::new(out, ReplyTo::UNREAD, error.status());
         let mut line = error.to_string();
         line.push('\n');
-        response
-            .header("content-type", "text/plain")
-            .body(line.as_bytes());
+        response.header("content-type", "text/plain").body(line.as_bytes());
     }
 
     /// Adds a header. Bytes a value must not contain become spaces, so a value may come from anywhere.
@@ -80,23 +71,16 @@ impl<'o> Response<'o> {
     ///
     /// If `name` is not a token, or is one of the headers this encoder writes itself: an error of the program's.
     pub fn header(self, name: &'static str, value: impl AsRef<[u8]>) -> Self {
-        assert!(
-            !name.is_empty() && name.bytes().all(is_token_byte),
-            "header name {name:?} is not a token"
-        );
+        assert!(!name.is_empty() && name.bytes().all(is_token_byte), "header name {name:?} is not a token");
         let framing = ["connection", "content-length", "transfer-encoding"];
-        assert!(
-            !framing.iter().any(|own| name.eq_ignore_ascii_case(own)),
-            "{name} is the encoder's to write"
-        );
+        assert!(!framing.iter().any(|own| name.eq_ignore_ascii_case(own)), "{name} is the encoder's to write");
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b": ");
         // RFC 9110 section 5.5: CR, LF and NUL are replaced by SP; other CTLs are as invalid.
-        self.out
-            .extend(value.as_ref().iter().map(|&byte| match byte {
-                0..=8 | 10..=31 | 127 => b' ',
-                other => other,
-            }));
+        self.out.extend(value.as_ref().iter().map(|&byte| match byte {
+            0..=8 | 10..=31 | 127 => b' ',
+            other => other,
+        }));
         self.out.extend_from_slice(b"\r\n");
         self
     }

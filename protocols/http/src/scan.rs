@@ -44,11 +44,7 @@ enum At {
 
 impl Scan {
     pub(crate) const fn new() -> Self {
-        Self {
-            scanned: 0,
-            fields_at: 0,
-            at: At::Start,
-        }
+        Self { scanned: 0, fields_at: 0, at: At::Start }
     }
 
     /// Whether nothing of the head has come.
@@ -58,10 +54,7 @@ impl Scan {
 
     /// Goes on behind the bytes already scanned; `None` while the head is not whole.
     pub(crate) fn advance(&mut self, input: &[u8]) -> Result<Option<HeadEnd>, HttpError> {
-        assert!(
-            input.len() >= self.scanned,
-            "decode must be called with the bytes not consumed and more"
-        );
+        assert!(input.len() >= self.scanned, "decode must be called with the bytes not consumed and more");
         let window = &input[..input.len().min(MAX_HEAD_BYTES)];
         while let Some(&byte) = window.get(self.scanned) {
             let next = self.at.step(byte)?;
@@ -71,10 +64,7 @@ impl Scan {
             }
             self.at = next;
             if next == At::End {
-                return Ok(Some(HeadEnd {
-                    head_bytes: self.scanned,
-                    fields_at: self.fields_at,
-                }));
+                return Ok(Some(HeadEnd { head_bytes: self.scanned, fields_at: self.fields_at }));
             }
         }
         match self.at {
@@ -82,9 +72,7 @@ impl Scan {
             At::Start | At::BlankLf | At::RequestStart | At::RequestLine | At::RequestLf => {
                 Err(HttpError::RequestLineTooLong)
             }
-            At::FieldStart | At::FieldLine | At::FieldLf | At::EndLf | At::End => {
-                Err(HttpError::HeadTooLarge)
-            }
+            At::FieldStart | At::FieldLine | At::FieldLf | At::EndLf | At::End => Err(HttpError::HeadTooLarge),
         }
     }
 }

@@ -36,31 +36,11 @@ pub enum EncodeError {
 /// Version 1 knows TCP only, and no LOCAL: every other origin is written as UNKNOWN, as section 2.1 asks.
 pub fn encode_v1(origin: &Origin, out: &mut Vec<u8>) {
     let line = match origin {
-        Origin::Inet {
-            transport: Transport::Stream,
-            source,
-            destination,
-        } => {
-            format!(
-                "PROXY TCP4 {} {} {} {}\r\n",
-                source.ip(),
-                destination.ip(),
-                source.port(),
-                destination.port()
-            )
+        Origin::Inet { transport: Transport::Stream, source, destination } => {
+            format!("PROXY TCP4 {} {} {} {}\r\n", source.ip(), destination.ip(), source.port(), destination.port())
         }
-        Origin::Inet6 {
-            transport: Transport::Stream,
-            source,
-            destination,
-        } => {
-            format!(
-                "PROXY TCP6 {} {} {} {}\r\n",
-                source.ip(),
-                destination.ip(),
-                source.port(),
-                destination.port()
-            )
+        Origin::Inet6 { transport: Transport::Stream, source, destination } => {
+            format!("PROXY TCP6 {} {} {} {}\r\n", source.ip(), destination.ip(), source.port(), destination.port())
         }
         _ => "PROXY UNKNOWN\r\n".to_owned(),
     };
@@ -72,20 +52,12 @@ pub fn encode_v1(origin: &Origin, out: &mut Vec<u8>) {
 /// # Errors
 ///
 /// [`EncodeError::TooLong`], with nothing written.
-pub fn encode_v2(
-    origin: &Origin,
-    tlvs: &[Tlv<'_>],
-    checksum: Checksum,
-    out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
+pub fn encode_v2(origin: &Origin, tlvs: &[Tlv<'_>], checksum: Checksum, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let checksum_bytes = match checksum {
         Checksum::Omit => 0,
         Checksum::Append => v2::TLV_PREFIX_BYTES + 4,
     };
-    let tlv_bytes: usize = tlvs
-        .iter()
-        .map(|tlv| v2::TLV_PREFIX_BYTES + tlv.value.len())
-        .sum();
+    let tlv_bytes: usize = tlvs.iter().map(|tlv| v2::TLV_PREFIX_BYTES + tlv.value.len()).sum();
     let block_bytes = address_bytes(origin) + tlv_bytes + checksum_bytes;
     let length = u16::try_from(block_bytes).map_err(|_| EncodeError::TooLong)?;
 
@@ -100,13 +72,7 @@ pub fn encode_v2(
     }
     if checksum == Checksum::Append {
         // "Initialize the checksum field to '0's", sum the whole header, fill it in (section 2.2.3).
-        write_tlv(
-            &Tlv {
-                kind: v2::TYPE_CRC32C,
-                value: &[0; 4],
-            },
-            out,
-        );
+        write_tlv(&Tlv { kind: v2::TYPE_CRC32C, value: &[0; 4] }, out);
         let header = &mut out[start..];
         let at = header.len() - 4;
         let sum = crc32c::of_header(header, at);
@@ -147,21 +113,13 @@ fn address_bytes(origin: &Origin) -> usize {
 fn write_addresses(origin: &Origin, out: &mut Vec<u8>) {
     match origin {
         Origin::Local | Origin::Unknown => {}
-        Origin::Inet {
-            source,
-            destination,
-            ..
-        } => {
+        Origin::Inet { source, destination, .. } => {
             out.extend_from_slice(&source.ip().octets());
             out.extend_from_slice(&destination.ip().octets());
             out.extend_from_slice(&source.port().to_be_bytes());
             out.extend_from_slice(&destination.port().to_be_bytes());
         }
-        Origin::Inet6 {
-            source,
-            destination,
-            ..
-        } => {
+        Origin::Inet6 { source, destination, .. } => {
             out.extend_from_slice(&source.ip().octets());
             out.extend_from_slice(&destination.ip().octets());
             out.extend_from_slice(&source.port().to_be_bytes());

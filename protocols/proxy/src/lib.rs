@@ -78,9 +78,7 @@ pub enum Status {
 impl Decoder {
     /// A decoder with the default limit, [`DEFAULT_MAX_V2_BYTES`].
     pub const fn new() -> Self {
-        Self {
-            max_v2_bytes: DEFAULT_MAX_V2_BYTES,
-        }
+        Self { max_v2_bytes: DEFAULT_MAX_V2_BYTES }
     }
 
     /// A decoder that takes version 2 headers of at most `max_v2_bytes` bytes in all, TLVs included.
@@ -99,11 +97,7 @@ impl Decoder {
     pub fn decode(&self, input: &[u8]) -> Result<Status, ProxyError> {
         // The two prefixes differ in their first byte, so at most one can still match.
         if starts_alike(input, v1::PREFIX) {
-            if input.len() < v1::PREFIX.len() {
-                Ok(Status::NeedMore)
-            } else {
-                v1::decode(input)
-            }
+            if input.len() < v1::PREFIX.len() { Ok(Status::NeedMore) } else { v1::decode(input) }
         } else if starts_alike(input, v2::SIGNATURE) {
             v2::decode(input, self.max_v2_bytes)
         } else {

@@ -17,13 +17,7 @@ pub(crate) fn decode(input: &[u8]) -> Result<Status, ProxyError> {
         return Ok(Status::NeedMore);
     };
     let origin = parse(&input[PREFIX.len()..line_bytes])?;
-    Ok(Status::Done {
-        consumed: line_bytes + 2,
-        header: Header {
-            version: Version::V1,
-            origin,
-        },
-    })
+    Ok(Status::Done { consumed: line_bytes + 2, header: Header { version: Version::V1, origin } })
 }
 
 /// The bytes before the CRLF, or `None` while it may still come.

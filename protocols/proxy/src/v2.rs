@@ -47,10 +47,7 @@ pub(crate) fn decode(input: &[u8], max_bytes: usize) -> Result<Status, ProxyErro
     };
     let header_bytes = FIXED_BYTES + usize::from(u16::from_be_bytes([high, low]));
     if header_bytes > max_bytes {
-        return Err(ProxyError::HeaderTooLong {
-            bytes: header_bytes,
-            limit: max_bytes,
-        });
+        return Err(ProxyError::HeaderTooLong { bytes: header_bytes, limit: max_bytes });
     }
     if form.is_some_and(|(family, _)| FIXED_BYTES + family.address_bytes() > header_bytes) {
         return Err(ProxyError::AddressTruncated);
@@ -67,13 +64,7 @@ pub(crate) fn decode(input: &[u8], max_bytes: usize) -> Result<Status, ProxyErro
             origin(family, transport, &header[FIXED_BYTES..])
         }
     };
-    Ok(Status::Done {
-        consumed: header_bytes,
-        header: Header {
-            version: Version::V2,
-            origin,
-        },
-    })
+    Ok(Status::Done { consumed: header_bytes, header: Header { version: Version::V2, origin } })
 }
 
 #[derive(Clone, Copy)]

@@ -3,36 +3,24 @@
 //! `check` feeds an input whole and cut at every byte and asserts one answer for all, so no table needs to repeat it.
 
 use megamux_proxy::{
-    Checksum, Decoder, EncodeError, Header, MAX_V1_BYTES, Origin, ProxyError, Status, Tlv,
-    Transport, Version, encode_v1, encode_v2,
+    Checksum, Decoder, EncodeError, Header, MAX_V1_BYTES, Origin, ProxyError, Status, Tlv, Transport, Version,
+    encode_v1, encode_v2,
 };
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 fn inet(transport: Transport, source: &str, destination: &str) -> Origin {
     let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
-    Origin::Inet {
-        transport,
-        source,
-        destination,
-    }
+    Origin::Inet { transport, source, destination }
 }
 
 fn inet6(transport: Transport, source: &str, destination: &str) -> Origin {
     let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
-    Origin::Inet6 {
-        transport,
-        source,
-        destination,
-    }
+    Origin::Inet6 { transport, source, destination }
 }
 
 /// Decodes as a connection would: ever longer prefixes, until an answer.
-fn decode_growing(
-    decoder: &Decoder,
-    input: &[u8],
-    steps: impl Iterator<Item = usize>,
-) -> Result<Status, ProxyError> {
+fn decode_growing(decoder: &Decoder, input: &[u8], steps: impl Iterator<Item = usize>) -> Result<Status, ProxyError> {
     for len in steps {
         match decoder.decode(&input[..len]) {
             Ok(Status::NeedMore) => {}
@@ -46,17 +34,9 @@ fn decode_growing(
 fn check_with(decoder: &Decoder, input: &[u8], expect: Result<Status, ProxyError>) {
     let shown = input.escape_ascii();
     assert_eq!(decoder.decode(input), expect, "whole: {shown}");
-    assert_eq!(
-        decode_growing(decoder, input, 0..input.len()),
-        expect,
-        "byte by byte: {shown}"
-    );
+    assert_eq!(decode_growing(decoder, input, 0..input.len()), expect, "byte by byte: {shown}");
     for cut in 0..input.len() {
-        assert_eq!(
-            decode_growing(decoder, input, [cut].into_iter()),
-            expect,
-            "cut at {cut}: {shown}"
-        );
+        assert_eq!(decode_growing(decoder, input, [cut].into_iter()), expect, "cut at {cut}: {shown}");
     }
 }
 
@@ -67,10 +47,7 @@ fn check(input: &[u8], expect: Result<Status, ProxyError>) {
 
 #[track_caller]
 fn accepts(header: &[u8], version: Version, origin: Origin) {
-    let expect = Ok(Status::Done {
-        consumed: header.len(),
-        header: Header { version, origin },
-    });
+    let expect = Ok(Status::Done { consumed: header.len(), header: Header { version, origin } });
     check(header, expect);
     // What follows belongs to the client, even where it looks like another header.
     check(&[header, b"PROXY \r\n\r\n\0".as_slice()].concat(), expect);
@@ -95,34 +72,15 @@ fn v1_takes_every_legal_line() {
     assert_eq!(unknown_line.len(), MAX_V1_BYTES);
     let tcp = Transport::Stream;
     let table: &[(&[u8], Origin)] = &[
-        (
-            b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n",
-            inet(tcp, "192.168.0.1:56324", "192.168.0.11:443"),
-        ),
+        (b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n", inet(tcp, "192.168.0.1:56324", "192.168.0.11:443")),
         (
             b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n",
             inet(tcp, "255.255.255.255:65535", "255.255.255.255:65535"),
         ),
-        (
-            b"PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n",
-            inet(tcp, "0.0.0.0:0", "0.0.0.0:0"),
-        ),
-        (
-            b"PROXY TCP6 ::1 2001:DB8::2 1 2\r\n",
-            inet6(tcp, "[::1]:1", "[2001:db8::2]:2"),
-        ),
-        (
-            b"PROXY TCP6 ::ffff:192.0.2.1 :: 1 2\r\n",
-            inet6(tcp, "[::ffff:192.0.2.1]:1", "[::]:2"),
-        ),
-        (
-            v6_line.as_bytes(),
-            inet6(
-                tcp,
-                &format!("[{longest}]:65535"),
-                &format!("[{longest}]:65535"),
-            ),
-        ),
+        (b"PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n", inet(tcp, "0.0.0.0:0", "0.0.0.0:0")),
+        (b"PROXY TCP6 ::1 2001:DB8::2 1 2\r\n", inet6(tcp, "[::1]:1", "[2001:db8::2]:2")),
+        (b"PROXY TCP6 ::ffff:192.0.2.1 :: 1 2\r\n", inet6(tcp, "[::ffff:192.0.2.1]:1", "[::]:2")),
+        (v6_line.as_bytes(), inet6(tcp, &format!("[{longest}]:65535"), &format!("[{longest}]:65535"))),
         (b"PROXY UNKNOWN\r\n", Origin::Unknown),
         (b"PROXY UNKNOWN \r\n", Origin::Unknown),
         (b"PROXY UNKNOWN what \xff\0ever\r\n", Origin::Unknown),
@@ -179,16 +137,12 @@ fn v1_names_what_is_wrong_with_a_line() {
 
 #[test]
 fn v1_ends_within_107_bytes() {
-    let line =
-        |filler: usize| [b"PROXY UNKNOWN ".as_slice(), &vec![b'x'; filler], b"\r\n"].concat();
+    let line = |filler: usize| [b"PROXY UNKNOWN ".as_slice(), &vec![b'x'; filler], b"\r\n"].concat();
     accepts(&line(MAX_V1_BYTES - 16), Version::V1, Origin::Unknown);
     refuses(&line(MAX_V1_BYTES - 15), ProxyError::LineTooLong); // the CR is byte 107
     refuses(&line(MAX_V1_BYTES - 14), ProxyError::LineTooLong);
     refuses(&line(100_000), ProxyError::LineTooLong);
-    assert_eq!(
-        Decoder::new().decode(&line(1000)[..MAX_V1_BYTES - 1]),
-        Ok(Status::NeedMore)
-    );
+    assert_eq!(Decoder::new().decode(&line(1000)[..MAX_V1_BYTES - 1]), Ok(Status::NeedMore));
 }
 
 #[test]
@@ -201,13 +155,7 @@ fn anything_else_is_refused_at_its_first_differing_byte() {
             refuses(&other, ProxyError::NotProxy);
         }
     }
-    for stranger in [
-        b"GET / HTTP/1.1\r\n".as_slice(),
-        b"\x16\x03\x01",
-        b"proxy TCP4",
-        b"\0",
-        b"PROXY\r\n",
-    ] {
+    for stranger in [b"GET / HTTP/1.1\r\n".as_slice(), b"\x16\x03\x01", b"proxy TCP4", b"\0", b"PROXY\r\n"] {
         refuses(stranger, ProxyError::NotProxy);
     }
 }
@@ -276,12 +224,7 @@ fn v2_names_what_is_wrong_with_a_header() {
         (0x21, 0x11, v4_and(b"\x03\0\x03abc"), BadChecksumLength),
         (0x21, 0x11, v4_and(b"\x03\0\0"), BadChecksumLength),
         (0x21, 0x11, v4_and(good_sum), ChecksumMismatch),
-        (
-            0x21,
-            0x11,
-            v4_and(&[good_sum, good_sum].concat()),
-            DuplicateChecksum,
-        ),
+        (0x21, 0x11, v4_and(&[good_sum, good_sum].concat()), DuplicateChecksum),
     ];
     for (command, form, block, error) in table {
         refuses(&v2(*command, *form, block), *error);
@@ -292,23 +235,10 @@ fn v2_names_what_is_wrong_with_a_header() {
 fn v2_is_bounded_by_the_limit_before_its_bytes_are_awaited() {
     let decoder = Decoder::with_max_v2_bytes(16 + 20);
     let fits = v2(0x20, 0, &[0; 20]);
-    let header = Header {
-        version: Version::V2,
-        origin: Origin::Local,
-    };
-    check_with(
-        &decoder,
-        &fits,
-        Ok(Status::Done {
-            consumed: 36,
-            header,
-        }),
-    );
+    let header = Header { version: Version::V2, origin: Origin::Local };
+    check_with(&decoder, &fits, Ok(Status::Done { consumed: 36, header }));
     let over = v2(0x20, 0, &[0; 21]);
-    let error = Err(ProxyError::HeaderTooLong {
-        bytes: 37,
-        limit: 36,
-    });
+    let error = Err(ProxyError::HeaderTooLong { bytes: 37, limit: 36 });
     check_with(&decoder, &over, error);
     assert_eq!(decoder.decode(&over[..16]), error);
 }
@@ -317,10 +247,7 @@ fn v2_is_bounded_by_the_limit_before_its_bytes_are_awaited() {
 fn v2_checksum_covers_every_byte() {
     let origin = inet(Transport::Stream, "192.0.2.1:56324", "192.0.2.2:443");
     let mut wire = Vec::new();
-    let tlv = Tlv {
-        kind: 0x02,
-        value: b"example.com",
-    };
+    let tlv = Tlv { kind: 0x02, value: b"example.com" };
     encode_v2(&origin, &[tlv], Checksum::Append, &mut wire).unwrap();
     accepts(&wire, Version::V2, origin);
     // From the addresses on, as a flip before may make it a header whose block is ignored, and without the byte that
@@ -351,36 +278,13 @@ fn what_is_encoded_is_decoded() {
         encode_v1(&origin, &mut line);
         let text_can_say_it = matches!(
             origin,
-            Origin::Inet {
-                transport: Transport::Stream,
-                ..
-            } | Origin::Inet6 {
-                transport: Transport::Stream,
-                ..
-            }
+            Origin::Inet { transport: Transport::Stream, .. } | Origin::Inet6 { transport: Transport::Stream, .. }
         );
-        accepts(
-            &line,
-            Version::V1,
-            if text_can_say_it {
-                origin
-            } else {
-                Origin::Unknown
-            },
-        );
+        accepts(&line, Version::V1, if text_can_say_it { origin } else { Origin::Unknown });
 
         for checksum in [Checksum::Omit, Checksum::Append] {
             let mut wire = Vec::new();
-            encode_v2(
-                &origin,
-                &[Tlv {
-                    kind: 0xe0,
-                    value: b"private",
-                }],
-                checksum,
-                &mut wire,
-            )
-            .unwrap();
+            encode_v2(&origin, &[Tlv { kind: 0xe0, value: b"private" }], checksum, &mut wire).unwrap();
             accepts(&wire, Version::V2, origin);
         }
     }
@@ -390,26 +294,11 @@ fn what_is_encoded_is_decoded() {
 fn a_header_too_long_to_say_is_not_written() {
     let mut out = b"kept".to_vec();
     let value = vec![0; 65_535];
-    let tlv = Tlv {
-        kind: 0xe0,
-        value: &value,
-    };
-    assert_eq!(
-        encode_v2(&Origin::Local, &[tlv], Checksum::Omit, &mut out),
-        Err(EncodeError::TooLong)
-    );
+    let tlv = Tlv { kind: 0xe0, value: &value };
+    assert_eq!(encode_v2(&Origin::Local, &[tlv], Checksum::Omit, &mut out), Err(EncodeError::TooLong));
     assert_eq!(out, b"kept");
-    let tlv = Tlv {
-        kind: 0xe0,
-        value: &value[..65_532],
-    };
+    let tlv = Tlv { kind: 0xe0, value: &value[..65_532] };
     encode_v2(&Origin::Local, &[tlv], Checksum::Omit, &mut out).unwrap();
     let decoder = Decoder::with_max_v2_bytes(usize::MAX);
-    assert!(matches!(
-        decoder.decode(&out[4..]),
-        Ok(Status::Done {
-            consumed: 65_551,
-            ..
-        })
-    ));
+    assert!(matches!(decoder.decode(&out[4..]), Ok(Status::Done { consumed: 65_551, .. })));
 }

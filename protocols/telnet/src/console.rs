@@ -68,11 +68,7 @@ impl RegisterCommand {
         if help.chars().any(|c| c.is_control() && c != '\n') || help.len() > MAX_HELP {
             return Err(RegisterError::Help);
         }
-        Ok(Self {
-            directory,
-            name,
-            help,
-        })
+        Ok(Self { directory, name, help })
     }
 
     /// The path of the directory the command is in, empty for the root.
@@ -95,10 +91,7 @@ impl RegisterCommand {
 }
 
 fn is_word(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 impl Event for RegisterCommand {
@@ -155,12 +148,7 @@ impl CommandEntered {
     /// Part of the answer to this command.
     #[must_use]
     pub fn reply(&self, text: impl Into<String>, status: ReplyStatus) -> Reply {
-        Reply {
-            session: self.session,
-            request: self.request,
-            text: text.into(),
-            status,
-        }
+        Reply { session: self.session, request: self.request, text: text.into(), status }
     }
 }
 
@@ -237,11 +225,6 @@ impl Event for Reply {
         };
         let text = reader.str()?.to_owned();
         reader.finish()?;
-        Ok(Self {
-            session,
-            request,
-            text,
-            status,
-        })
+        Ok(Self { session, request, text, status })
     }
 }

@@ -28,14 +28,8 @@ pub const MAX_LINE: usize = 4 * 1024;
 /// below 1 KiB; libtelnet draws the same line.
 pub const MAX_SUBNEGOTIATION: usize = 16 * 1024;
 
-const _: () = assert!(
-    MAX_LINE < u16::MAX as usize,
-    "the searched part of a line is counted in a u16"
-);
-const _: () = assert!(
-    MAX_SUBNEGOTIATION < u16::MAX as usize,
-    "parameters are counted in a u16"
-);
+const _: () = assert!(MAX_LINE < u16::MAX as usize, "the searched part of a line is counted in a u16");
+const _: () = assert!(MAX_SUBNEGOTIATION < u16::MAX as usize, "parameters are counted in a u16");
 
 /// One end of a telnet connection.
 ///
@@ -180,20 +174,8 @@ impl Telnet {
     /// # Errors
     ///
     /// Nothing was asked, because nothing needs to be.
-    pub fn turn_on(
-        &mut self,
-        side: Side,
-        option: TelnetOption,
-        out: &mut Vec<u8>,
-    ) -> Result<(), RequestError> {
-        self.negotiation.want(
-            Verb {
-                side,
-                wish: Wish::On,
-            },
-            option,
-            out,
-        )
+    pub fn turn_on(&mut self, side: Side, option: TelnetOption, out: &mut Vec<u8>) -> Result<(), RequestError> {
+        self.negotiation.want(Verb { side, wish: Wish::On }, option, out)
     }
 
     /// Demands that the option be off: WONT for our side, DONT for the peer's. It has no effect from here on, and
@@ -202,20 +184,8 @@ impl Telnet {
     /// # Errors
     ///
     /// Nothing was asked, because nothing needs to be.
-    pub fn turn_off(
-        &mut self,
-        side: Side,
-        option: TelnetOption,
-        out: &mut Vec<u8>,
-    ) -> Result<(), RequestError> {
-        self.negotiation.want(
-            Verb {
-                side,
-                wish: Wish::Off,
-            },
-            option,
-            out,
-        )
+    pub fn turn_off(&mut self, side: Side, option: TelnetOption, out: &mut Vec<u8>) -> Result<(), RequestError> {
+        self.negotiation.want(Verb { side, wish: Wish::Off }, option, out)
     }
 
     /// Offers to echo. With [`will_suppress_go_ahead`](Self::will_suppress_go_ahead) it asks for character mode.
@@ -243,8 +213,7 @@ impl Telnet {
     /// [`TelnetEvent::Text`] and [`TelnetEvent::Newline`] stand in for [`TelnetEvent::Line`].
     #[must_use]
     pub fn is_character_mode(&self) -> bool {
-        self.is_on(Side::Local, TelnetOption::Echo)
-            && self.is_on(Side::Local, TelnetOption::SuppressGoAhead)
+        self.is_on(Side::Local, TelnetOption::Echo) && self.is_on(Side::Local, TelnetOption::SuppressGoAhead)
     }
 
     #[inline]
@@ -264,11 +233,7 @@ impl Telnet {
                 return Data::Again;
             }
         }
-        if self.is_character_mode() {
-            self.typed(input)
-        } else {
-            self.line(searched, input)
-        }
+        if self.is_character_mode() { self.typed(input) } else { self.line(searched, input) }
     }
 
     #[inline]
@@ -290,9 +255,7 @@ impl Telnet {
                 *input = rest;
             } else {
                 // At most MAX_LINE, refused above.
-                self.state = State::Data {
-                    searched: run.len() as u16,
-                };
+                self.state = State::Data { searched: run.len() as u16 };
             }
             return Data::Starved;
         };
@@ -350,14 +313,7 @@ impl Telnet {
             State::SubOption => {
                 *input = after;
                 // IAC cannot be an option here: it begins the end of a subnegotiation that names none.
-                self.state = if byte == IAC {
-                    State::Iac
-                } else {
-                    State::Sub {
-                        option: byte,
-                        len: 0,
-                    }
-                };
+                self.state = if byte == IAC { State::Iac } else { State::Sub { option: byte, len: 0 } };
             }
             State::Sub { option, len } => return self.parameters(option, len, input),
             State::SubIac { option, len } => return self.parameters_iac(option, len, byte, input),
@@ -400,12 +356,7 @@ impl Telnet {
     }
 
     #[inline]
-    fn negotiate<'i>(
-        &mut self,
-        verb: Verb,
-        code: u8,
-        out: &mut Vec<u8>,
-    ) -> Option<TelnetEvent<'i>> {
+    fn negotiate<'i>(&mut self, verb: Verb, code: u8, out: &mut Vec<u8>) -> Option<TelnetEvent<'i>> {
         self.state = State::DATA;
         let (option, wish) = self.negotiation.hear(verb, code, out)?;
         if self.is_character_mode() {

@@ -40,10 +40,7 @@ mod tests {
     fn check(text: &[u8], expect: &[u8]) {
         let mut out = Vec::new();
         encode_text(text, &mut out);
-        assert_eq!(
-            out.escape_ascii().to_string(),
-            expect.escape_ascii().to_string()
-        );
+        assert_eq!(out.escape_ascii().to_string(), expect.escape_ascii().to_string());
     }
 
     #[test]

@@ -97,14 +97,8 @@ mod tests {
 
     #[test]
     fn commands_are_found_by_their_code() {
-        let known: Vec<_> = (0..=u8::MAX)
-            .filter_map(|code| Some((code, Command::from_code(code)?)))
-            .collect();
+        let known: Vec<_> = (0..=u8::MAX).filter_map(|code| Some((code, Command::from_code(code)?))).collect();
         assert_eq!(known.len(), 13);
-        assert!(
-            known
-                .into_iter()
-                .all(|(code, command)| command.code() == code)
-        );
+        assert!(known.into_iter().all(|(code, command)| command.code() == code));
     }
 }

@@ -46,10 +46,7 @@ impl Held {
 
     pub(crate) fn add_to_parameters(&mut self, run: &[u8]) {
         if !run.is_empty() {
-            self.0
-                .get_or_insert_default()
-                .parameters
-                .extend_from_slice(run);
+            self.0.get_or_insert_default().parameters.extend_from_slice(run);
         }
     }
 

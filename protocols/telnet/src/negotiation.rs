@@ -83,10 +83,7 @@ impl Verb {
 impl Negotiation {
     /// Every option off on both sides, as a connection begins (RFC 854).
     pub(crate) const fn new(support: Support) -> Self {
-        Self {
-            support,
-            sides: [Sides::OFF; TelnetOption::COUNT],
-        }
+        Self { support, sides: [Sides::OFF; TelnetOption::COUNT] }
     }
 
     /// Whether the option is in effect. While a request is open it is not (RFC 1143 section 2).
@@ -95,21 +92,12 @@ impl Negotiation {
     }
 
     /// Takes a message from the peer and answers it. Returns what the option has become if it settled anew.
-    pub(crate) fn hear(
-        &mut self,
-        verb: Verb,
-        code: u8,
-        out: &mut Vec<u8>,
-    ) -> Option<(TelnetOption, Wish)> {
+    pub(crate) fn hear(&mut self, verb: Verb, code: u8, out: &mut Vec<u8>) -> Option<(TelnetOption, Wish)> {
         let Some(option) = TelnetOption::from_code(code) else {
             // An unknown option is forever in state NO and never agreed to: enabling is refused each time it is asked,
             // disabling is ignored (RFC 1143 section 7). The refusal itself is never answered by a peer in state NO.
             if verb.wish == Wish::On {
-                Verb {
-                    wish: Wish::Off,
-                    ..verb
-                }
-                .say(code, out);
+                Verb { wish: Wish::Off, ..verb }.say(code, out);
             }
             return None;
         };
@@ -128,12 +116,7 @@ impl Negotiation {
     }
 
     /// Asks the peer for a change of ours, or queues the request behind an open one.
-    pub(crate) fn want(
-        &mut self,
-        verb: Verb,
-        option: TelnetOption,
-        out: &mut Vec<u8>,
-    ) -> Result<(), RequestError> {
+    pub(crate) fn want(&mut self, verb: Verb, option: TelnetOption, out: &mut Vec<u8>) -> Result<(), RequestError> {
         let sides = &mut self.sides[option.index()];
         let (after, message) = sides.state(verb.side).want(verb.wish)?;
         sides.set(verb.side, after);

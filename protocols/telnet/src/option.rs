@@ -61,10 +61,7 @@ pub enum Side {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OptionSet(u16);
 
-const _: () = assert!(
-    TelnetOption::COUNT <= u16::BITS as usize,
-    "an option set has one bit per option"
-);
+const _: () = assert!(TelnetOption::COUNT <= u16::BITS as usize, "an option set has one bit per option");
 
 impl OptionSet {
     /// The set of exactly `options`.
@@ -104,10 +101,7 @@ impl Support {
     };
 
     /// Nothing: every request is refused, and the connection stays a plain line terminal unless we ask for more.
-    pub const NONE: Self = Self {
-        local: OptionSet::of(&[]),
-        remote: OptionSet::of(&[]),
-    };
+    pub const NONE: Self = Self { local: OptionSet::of(&[]), remote: OptionSet::of(&[]) };
 
     pub(crate) const fn accepts(self, side: Side, option: TelnetOption) -> bool {
         match side {

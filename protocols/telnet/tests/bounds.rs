@@ -22,11 +22,7 @@ fn a_flood_of_every_request_for_every_option_leaves_no_state() {
     for _ in 0..10 {
         peer.answers.clear();
         assert!(peer.feed(&flood));
-        assert_eq!(
-            peer.answers.len(),
-            flood.len() / 2,
-            "WILL and DO are refused, WONT and DONT ignored"
-        );
+        assert_eq!(peer.answers.len(), flood.len() / 2, "WILL and DO are refused, WONT and DONT ignored");
     }
     assert_eq!(peer.told(), "");
     assert!(format!("{:?}", peer.telnet).contains("held: Held(None)"));
@@ -46,24 +42,13 @@ fn nothing_is_held_once_nothing_is_incomplete() {
         peer.feed(read);
     }
     assert_eq!(peer.unread(), b"");
-    assert!(
-        format!("{:?}", peer.telnet).contains("held: Held(None)"),
-        "{:?}",
-        peer.telnet
-    );
+    assert!(format!("{:?}", peer.telnet).contains("held: Held(None)"), "{:?}", peer.telnet);
 }
 
 #[test]
 fn endless_input_of_each_kind_stays_within_the_limits() {
-    let kinds: [&[u8]; 7] = [
-        b"x",
-        b"\xff\xff",
-        b"\xff\xf1",
-        b"x\xff\xf1",
-        b"\xff\xfa\x18x\xff\xf0",
-        b"\xff\xfa\x1fx\xff\xf1",
-        b"\r\0",
-    ];
+    let kinds: [&[u8]; 7] =
+        [b"x", b"\xff\xff", b"\xff\xf1", b"x\xff\xf1", b"\xff\xfa\x18x\xff\xf0", b"\xff\xfa\x1fx\xff\xf1", b"\r\0"];
     for kind in kinds {
         let mut peer = Peer::asking();
         let read = kind.repeat(1_000);
@@ -97,8 +82,5 @@ fn what_was_searched_is_not_searched_again() {
     let mut telnet = Telnet::new(Support::SERVER);
     let mut out = Vec::new();
     assert_eq!(telnet.next_event(&mut &b"searched"[..], &mut out), Ok(None));
-    assert_eq!(
-        telnet.next_event(&mut &b"sea\nched on"[..], &mut out),
-        Ok(None)
-    );
+    assert_eq!(telnet.next_event(&mut &b"sea\nched on"[..], &mut out), Ok(None));
 }

@@ -2,8 +2,7 @@
 
 use megamux_event::{DecodeError, Event};
 use megamux_telnet::console::{
-    CommandEntered, MAX_DIRECTORY, MAX_HELP, MAX_NAME, RegisterCommand, RegisterError, Reply,
-    ReplyStatus,
+    CommandEntered, MAX_DIRECTORY, MAX_HELP, MAX_NAME, RegisterCommand, RegisterError, Reply, ReplyStatus,
 };
 use std::fmt::Debug;
 
@@ -11,16 +10,9 @@ use std::fmt::Debug;
 fn check<E: Event + PartialEq + Debug>(event: E, bytes: &[u8]) {
     let mut encoded = Vec::new();
     event.encode(&mut encoded);
-    assert_eq!(
-        encoded.escape_ascii().to_string(),
-        bytes.escape_ascii().to_string()
-    );
+    assert_eq!(encoded.escape_ascii().to_string(), bytes.escape_ascii().to_string());
     for cut in 0..encoded.len() {
-        assert_eq!(
-            E::decode(&encoded[..cut]),
-            Err(DecodeError::Truncated),
-            "cut at {cut}"
-        );
+        assert_eq!(E::decode(&encoded[..cut]), Err(DecodeError::Truncated), "cut at {cut}");
     }
     assert_eq!(E::decode(&encoded), Ok(event));
     encoded.push(0);
@@ -43,14 +35,8 @@ fn events_survive_their_bytes() {
         RegisterCommand::new("conns", "kick", "Close a connection.").unwrap(),
         b"\x05\0\0\0conns\x04\0\0\0kick\x13\0\0\0Close a connection.",
     );
-    check(
-        entered(),
-        b"\x02\x01\0\0\0\0\0\0\x03\0\0\0\x05\0\0\0conns\x04\0\0\0kick\x07\0\0\x0017  now",
-    );
-    for (tag, status) in [ReplyStatus::More, ReplyStatus::Done, ReplyStatus::Failed]
-        .into_iter()
-        .enumerate()
-    {
+    check(entered(), b"\x02\x01\0\0\0\0\0\0\x03\0\0\0\x05\0\0\0conns\x04\0\0\0kick\x07\0\0\x0017  now");
+    for (tag, status) in [ReplyStatus::More, ReplyStatus::Done, ReplyStatus::Failed].into_iter().enumerate() {
         let mut bytes = b"\x02\x01\0\0\0\0\0\0\x03\0\0\0\x00\x03\0\0\0ok\n".to_vec();
         bytes[12] = tag as u8;
         check(entered().reply("ok\n", status), &bytes);
@@ -59,10 +45,7 @@ fn events_survive_their_bytes() {
 
 #[test]
 fn ids_are_distinct_and_of_one_family() {
-    assert_eq!(
-        [RegisterCommand::ID, CommandEntered::ID, Reply::ID],
-        [0x0001_0001, 0x0001_0002, 0x0001_0003]
-    );
+    assert_eq!([RegisterCommand::ID, CommandEntered::ID, Reply::ID], [0x0001_0001, 0x0001_0002, 0x0001_0003]);
 }
 
 #[test]
@@ -70,46 +53,17 @@ fn an_unknown_status_is_refused() {
     let mut bytes = Vec::new();
     entered().reply("", ReplyStatus::Done).encode(&mut bytes);
     bytes[12] = 3;
-    assert_eq!(
-        Reply::decode(&bytes),
-        Err(DecodeError::UnknownTag { tag: 3 })
-    );
+    assert_eq!(Reply::decode(&bytes), Err(DecodeError::UnknownTag { tag: 3 }));
 }
 
 #[test]
 fn a_command_has_a_plain_path_name_and_help() {
-    let new = |directory: &str, name: &str, help: &str| {
-        RegisterCommand::new(directory, name, help).map(|_| ())
-    };
+    let new = |directory: &str, name: &str, help: &str| RegisterCommand::new(directory, name, help).map(|_| ());
     assert_eq!(new("", "who", ""), Ok(()));
-    assert_eq!(
-        new("rooms/admin", "kick-all_2", "Summary.\nMore, with ü."),
-        Ok(())
-    );
-    assert_eq!(
-        new(
-            &"d".repeat(MAX_DIRECTORY),
-            &"n".repeat(MAX_NAME),
-            &"h".repeat(MAX_HELP)
-        ),
-        Ok(())
-    );
-    for directory in [
-        "/",
-        "/a",
-        "a/",
-        "a//b",
-        "a b",
-        "..",
-        "a\n",
-        "ü",
-        &"d".repeat(MAX_DIRECTORY + 1),
-    ] {
-        assert_eq!(
-            new(directory, "who", ""),
-            Err(RegisterError::Directory),
-            "{directory:?}"
-        );
+    assert_eq!(new("rooms/admin", "kick-all_2", "Summary.\nMore, with ü."), Ok(()));
+    assert_eq!(new(&"d".repeat(MAX_DIRECTORY), &"n".repeat(MAX_NAME), &"h".repeat(MAX_HELP)), Ok(()));
+    for directory in ["/", "/a", "a/", "a//b", "a b", "..", "a\n", "ü", &"d".repeat(MAX_DIRECTORY + 1)] {
+        assert_eq!(new(directory, "who", ""), Err(RegisterError::Directory), "{directory:?}");
     }
     for name in ["", "a b", "a/b", "\x1b[2J", &"n".repeat(MAX_NAME + 1)] {
         assert_eq!(new("", name, ""), Err(RegisterError::Name), "{name:?}");
@@ -122,12 +76,7 @@ fn a_command_has_a_plain_path_name_and_help() {
 #[test]
 fn a_decoded_command_is_checked_like_a_made_one() {
     let bytes = b"\0\0\0\0\x03\0\0\0a b\0\0\0\0";
-    assert_eq!(
-        RegisterCommand::decode(bytes),
-        Err(DecodeError::Refused {
-            reason: "not a command's name"
-        })
-    );
+    assert_eq!(RegisterCommand::decode(bytes), Err(DecodeError::Refused { reason: "not a command's name" }));
 }
 
 #[test]

@@ -33,11 +33,8 @@ fn check_from(fresh: impl Fn() -> Peer, input: &[u8], told: &str, answers: &[u8]
     let expect = (told.to_owned(), answers.escape_ascii().to_string());
     assert_eq!(run(&[]), expect, "whole");
     // Long inputs are cut where something may change: near their ends and near the limits.
-    let is_near = |cut: usize| {
-        [0, MAX_LINE, MAX_SUBNEGOTIATION, input.len()]
-            .iter()
-            .any(|&place| cut.abs_diff(place) < 16)
-    };
+    let is_near =
+        |cut: usize| [0, MAX_LINE, MAX_SUBNEGOTIATION, input.len()].iter().any(|&place| cut.abs_diff(place) < 16);
     for cut in (0..=input.len()).filter(|&cut| input.len() < 512 || is_near(cut)) {
         assert_eq!(run(&[cut]), expect, "cut at {cut}");
     }
@@ -45,9 +42,7 @@ fn check_from(fresh: impl Fn() -> Peer, input: &[u8], told: &str, answers: &[u8]
     assert_eq!(run(&every), expect, "byte by byte");
     for seed in 0..64 {
         let mut random = Seeded::new(seed);
-        let mut cuts: Vec<usize> = (0..random.below(8))
-            .map(|_| random.below(input.len() + 1))
-            .collect();
+        let mut cuts: Vec<usize> = (0..random.below(8)).map(|_| random.below(input.len() + 1)).collect();
         cuts.sort_unstable();
         assert_eq!(run(&cuts), expect, "seed {seed}, cuts {cuts:?}");
     }
@@ -88,11 +83,7 @@ fn a_command_stands_anywhere() {
 #[test]
 fn a_doubled_iac_is_data() {
     check(b"\xff\xff\r\n", "line:\\xff", b"");
-    check(
-        b"a\xff\xffb\xff\xff\xff\xf1c\n",
-        "NoOperation line:a\\xffb\\xffc",
-        b"",
-    );
+    check(b"a\xff\xffb\xff\xff\xff\xf1c\n", "NoOperation line:a\\xffb\\xffc", b"");
 }
 
 #[test]
@@ -105,16 +96,8 @@ fn erasing_works_on_the_line_so_far() {
     check(b"abx\xff\xf7c\n", "EraseCharacter line:abc", b"");
     check(b"a\xc3\xbc\xff\xf7b\n", "EraseCharacter line:ab", b"");
     check(b"gone\xff\xf8kept\n", "EraseLine line:kept", b"");
-    check(
-        b"\xff\xf7\xff\xf8a\n",
-        "EraseCharacter EraseLine line:a",
-        b"",
-    );
-    check(
-        b"first\n\xff\xf8second\n",
-        "line:first EraseLine line:second",
-        b"",
-    );
+    check(b"\xff\xf7\xff\xf8a\n", "EraseCharacter EraseLine line:a", b"");
+    check(b"first\n\xff\xf8second\n", "line:first EraseLine line:second", b"");
 }
 
 #[test]
@@ -131,43 +114,18 @@ fn a_line_may_be_just_so_long() {
 #[test]
 fn an_overlong_line_is_refused_and_the_session_lives_on() {
     let overlong = repeat(b'x', MAX_LINE + 1);
-    check(
-        &[&overlong[..], b"\r\nnext\n"].concat(),
-        "LineTooLong line:next",
-        b"",
-    );
-    check(
-        &[&overlong[..], b"more and more"].concat(),
-        "LineTooLong",
-        b"",
-    );
+    check(&[&overlong[..], b"\r\nnext\n"].concat(), "LineTooLong line:next", b"");
+    check(&[&overlong[..], b"more and more"].concat(), "LineTooLong", b"");
     // Commands inside the refused line still count, before and after the limit.
     check(
-        &[
-            b"x\xff\xf1",
-            &overlong[1..],
-            b"\xff\xf6x\xff\xff\xff\xfd\x63\nnext\n",
-        ]
-        .concat(),
+        &[b"x\xff\xf1", &overlong[1..], b"\xff\xf6x\xff\xff\xff\xfd\x63\nnext\n"].concat(),
         "NoOperation LineTooLong AreYouThere line:next",
         b"\xff\xfc\x63",
     );
-    check(
-        &[&overlong[1..], b"\xff\xf1\xff\xff\nnext\n"].concat(),
-        "NoOperation LineTooLong line:next",
-        b"",
-    );
-    check(
-        &[&overlong[1..], b"\xff\xf1xy\nnext\n"].concat(),
-        "NoOperation LineTooLong line:next",
-        b"",
-    );
+    check(&[&overlong[1..], b"\xff\xf1\xff\xff\nnext\n"].concat(), "NoOperation LineTooLong line:next", b"");
+    check(&[&overlong[1..], b"\xff\xf1xy\nnext\n"].concat(), "NoOperation LineTooLong line:next", b"");
     // Erasing makes room again.
-    check(
-        &[&overlong[1..], b"\xff\xf8next\n"].concat(),
-        "EraseLine line:next",
-        b"",
-    );
+    check(&[&overlong[1..], b"\xff\xf8next\n"].concat(), "EraseLine line:next", b"");
 }
 
 #[test]
@@ -181,30 +139,14 @@ fn what_is_not_supported_is_refused() {
 #[test]
 fn what_the_peer_asks_for_and_we_support_is_agreed() {
     check(b"\xff\xfd\x03", "on:Local:SuppressGoAhead", b"\xff\xfb\x03");
-    check(
-        b"\xff\xfb\x03",
-        "on:Remote:SuppressGoAhead",
-        b"\xff\xfd\x03",
-    );
-    check(
-        b"\xff\xfd\x03\xff\xfd\x03",
-        "on:Local:SuppressGoAhead",
-        b"\xff\xfb\x03",
-    );
-    check(
-        b"\xff\xfb\x1f\xff\xfc\x1f",
-        "on:Remote:WindowSize off:Remote:WindowSize",
-        b"\xff\xfd\x1f\xff\xfe\x1f",
-    );
+    check(b"\xff\xfb\x03", "on:Remote:SuppressGoAhead", b"\xff\xfd\x03");
+    check(b"\xff\xfd\x03\xff\xfd\x03", "on:Local:SuppressGoAhead", b"\xff\xfb\x03");
+    check(b"\xff\xfb\x1f\xff\xfc\x1f", "on:Remote:WindowSize off:Remote:WindowSize", b"\xff\xfd\x1f\xff\xfe\x1f");
 }
 
 #[test]
 fn the_window_has_a_size() {
-    check_asking(
-        b"\xff\xfb\x1f\xff\xfa\x1f\0\x50\0\x18\xff\xf0",
-        "on:Remote:WindowSize window:80x24",
-        b"",
-    );
+    check_asking(b"\xff\xfb\x1f\xff\xfa\x1f\0\x50\0\x18\xff\xf0", "on:Remote:WindowSize window:80x24", b"");
     check_asking(
         b"\xff\xfb\x1fa\xff\xfa\x1f\x01\xff\xff\0\0\xff\xf0b\n",
         "on:Remote:WindowSize window:511x0 line:ab",
@@ -221,16 +163,8 @@ fn the_window_has_a_size() {
 fn a_subnegotiation_out_of_place_or_form_is_ignored() {
     check(b"\xff\xfa\x1f\0\x50\0\x18\xff\xf0a\n", "line:a", b""); // the option is off
     check_asking(b"\xff\xfa\x1f\0\x50\0\x18\xff\xf0a\n", "line:a", b""); // asked for, not yet agreed
-    check_asking(
-        b"\xff\xfb\x1f\xff\xfa\x1f\0\x50\0\xff\xf0a\n",
-        "on:Remote:WindowSize line:a",
-        b"",
-    );
-    check_asking(
-        b"\xff\xfb\x1f\xff\xfa\x1f\0\x50\0\x18\0\xff\xf0a\n",
-        "on:Remote:WindowSize line:a",
-        b"",
-    );
+    check_asking(b"\xff\xfb\x1f\xff\xfa\x1f\0\x50\0\xff\xf0a\n", "on:Remote:WindowSize line:a", b"");
+    check_asking(b"\xff\xfb\x1f\xff\xfa\x1f\0\x50\0\x18\0\xff\xf0a\n", "on:Remote:WindowSize line:a", b"");
     check(b"\xff\xfa\x18\0xterm\r\n\xff\xff\xff\xf0a\n", "line:a", b""); // an unknown option
     check(b"\xff\xfa\xff\xf0a\n", "line:a", b""); // names no option
     check(b"\xff\xfa\x1f\xff\xf0a\n", "line:a", b""); // has no parameters
@@ -255,22 +189,10 @@ fn a_subnegotiation_without_end_closes() {
     for option in [0x18, 0x1f] {
         let longest = repeat(b'x', MAX_SUBNEGOTIATION);
         let begin = [0xff, 0xfa, option];
-        check(
-            &[b"a\n", &begin[..], &longest, b"\xff\xf0b\n"].concat(),
-            "line:a line:b",
-            b"",
-        );
+        check(&[b"a\n", &begin[..], &longest, b"\xff\xf0b\n"].concat(), "line:a line:b", b"");
         let told = format!("line:a SubnegotiationTooLong {{ option: {option} }}");
-        check(
-            &[b"a\n", &begin[..], &longest, b"x\xff\xf0b\n"].concat(),
-            &told,
-            b"",
-        );
-        check(
-            &[b"a\n", &begin[..], &longest, b"\xff\xff\xff\xf0b\n"].concat(),
-            &told,
-            b"",
-        );
+        check(&[b"a\n", &begin[..], &longest, b"x\xff\xf0b\n"].concat(), &told, b"");
+        check(&[b"a\n", &begin[..], &longest, b"\xff\xff\xff\xf0b\n"].concat(), &told, b"");
     }
 }
 
@@ -286,11 +208,7 @@ fn character_mode_begins_and_ends_where_the_stream_says() {
         "on:Local:Echo on:Local:SuppressGoAhead text:ab off:Local:Echo line:cd",
         b"\xff\xfc\x01",
     );
-    check_asking(
-        b"\xff\xfe\x01\xff\xfd\x03ab\r\n",
-        "off:Local:Echo on:Local:SuppressGoAhead line:ab",
-        b"",
-    );
+    check_asking(b"\xff\xfe\x01\xff\xfd\x03ab\r\n", "off:Local:Echo on:Local:SuppressGoAhead line:ab", b"");
 }
 
 #[test]
@@ -308,9 +226,7 @@ fn noise_is_the_same_noise_however_it_is_cut() {
     let alphabet = b"ab\r\n\0\xff\xff\xff\xf0\xf1\xf7\xf8\xfa\xfb\xfc\xfd\xfe\x01\x03\x1f\x18";
     for seed in 0..200 {
         let mut random = Seeded::new(1_000 + seed);
-        let noise: Vec<u8> = (0..96)
-            .map(|_| alphabet[random.below(alphabet.len())])
-            .collect();
+        let noise: Vec<u8> = (0..96).map(|_| alphabet[random.below(alphabet.len())]).collect();
         let mut whole = Peer::asking();
         whole.feed(&noise);
         check_asking(&noise, &whole.told(), &whole.answers);
@@ -337,29 +253,17 @@ fn an_incomplete_line_stays_in_the_input() {
     peer.feed(b"a\r\nhalf");
     assert_eq!(peer.unread(), b"half");
     peer.feed(b" a line\r");
-    assert_eq!(
-        (peer.unread(), peer.told().as_str()),
-        (&b""[..], "line:a line:half a line")
-    );
+    assert_eq!((peer.unread(), peer.told().as_str()), (&b""[..], "line:a line:half a line"));
 }
 
 #[test]
 fn a_caller_may_stop_between_events() {
     let mut telnet = Telnet::new(Support::SERVER);
     let (mut input, mut out) = (&b"a\r\nb\r\n"[..], Vec::new());
-    assert_eq!(
-        telnet.next_event(&mut input, &mut out),
-        Ok(Some(TelnetEvent::Line(b"a")))
-    );
+    assert_eq!(telnet.next_event(&mut input, &mut out), Ok(Some(TelnetEvent::Line(b"a"))));
     let later = [input, b"c\r\n"].concat();
     let mut input = &later[..];
-    assert_eq!(
-        telnet.next_event(&mut input, &mut out),
-        Ok(Some(TelnetEvent::Line(b"b")))
-    );
-    assert_eq!(
-        telnet.next_event(&mut input, &mut out),
-        Ok(Some(TelnetEvent::Line(b"c")))
-    );
+    assert_eq!(telnet.next_event(&mut input, &mut out), Ok(Some(TelnetEvent::Line(b"b"))));
+    assert_eq!(telnet.next_event(&mut input, &mut out), Ok(Some(TelnetEvent::Line(b"c"))));
     assert_eq!(telnet.next_event(&mut input, &mut out), Ok(None));
 }

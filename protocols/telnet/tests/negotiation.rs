@@ -6,15 +6,8 @@ use megamux_telnet::{OptionSet, RequestError, Side, Support, Telnet, TelnetOptio
 use peer::{Peer, Seeded};
 use std::collections::VecDeque;
 
-const ALL: &[TelnetOption] = &[
-    TelnetOption::Echo,
-    TelnetOption::SuppressGoAhead,
-    TelnetOption::WindowSize,
-];
-const EVERYTHING: Support = Support {
-    local: OptionSet::of(ALL),
-    remote: OptionSet::of(ALL),
-};
+const ALL: &[TelnetOption] = &[TelnetOption::Echo, TelnetOption::SuppressGoAhead, TelnetOption::WindowSize];
+const EVERYTHING: Support = Support { local: OptionSet::of(ALL), remote: OptionSet::of(ALL) };
 
 /// Two ends joined by two queues of bytes.
 struct Pair {
@@ -25,20 +18,10 @@ struct Pair {
 
 impl Pair {
     fn new(left: Support, right: Support) -> Self {
-        Self {
-            ends: [Telnet::new(left), Telnet::new(right)],
-            towards: Default::default(),
-            said: 0,
-        }
+        Self { ends: [Telnet::new(left), Telnet::new(right)], towards: Default::default(), said: 0 }
     }
 
-    fn request(
-        &mut self,
-        end: usize,
-        side: Side,
-        option: TelnetOption,
-        on: bool,
-    ) -> Result<(), RequestError> {
+    fn request(&mut self, end: usize, side: Side, option: TelnetOption, on: bool) -> Result<(), RequestError> {
         let mut out = Vec::new();
         let asked = if on {
             self.ends[end].turn_on(side, option, &mut out)
@@ -57,11 +40,7 @@ impl Pair {
         };
         let (read, mut out) = ([byte], Vec::new());
         let mut input = &read[..];
-        while self.ends[end]
-            .next_event(&mut input, &mut out)
-            .unwrap()
-            .is_some()
-        {}
+        while self.ends[end].next_event(&mut input, &mut out).unwrap().is_some() {}
         assert!(input.is_empty());
         self.said += out.len();
         self.towards[1 - end].extend(out);
@@ -79,16 +58,8 @@ impl Pair {
     fn assert_agreed(&self) {
         for &option in ALL {
             let [left, right] = &self.ends;
-            assert_eq!(
-                left.is_on(Side::Local, option),
-                right.is_on(Side::Remote, option),
-                "{option:?}"
-            );
-            assert_eq!(
-                left.is_on(Side::Remote, option),
-                right.is_on(Side::Local, option),
-                "{option:?}"
-            );
+            assert_eq!(left.is_on(Side::Local, option), right.is_on(Side::Remote, option), "{option:?}");
+            assert_eq!(left.is_on(Side::Remote, option), right.is_on(Side::Local, option), "{option:?}");
         }
     }
 }
@@ -96,24 +67,18 @@ impl Pair {
 #[test]
 fn both_ends_asking_at_once_agree_and_fall_silent() {
     let mut pair = Pair::new(EVERYTHING, EVERYTHING);
-    pair.request(0, Side::Local, TelnetOption::Echo, true)
-        .unwrap();
-    pair.request(1, Side::Remote, TelnetOption::Echo, true)
-        .unwrap();
+    pair.request(0, Side::Local, TelnetOption::Echo, true).unwrap();
+    pair.request(1, Side::Remote, TelnetOption::Echo, true).unwrap();
     pair.settle();
     pair.assert_agreed();
     assert!(pair.ends[0].is_on(Side::Local, TelnetOption::Echo));
-    assert_eq!(
-        pair.said, 6,
-        "each said it once, and took the other's for the answer"
-    );
+    assert_eq!(pair.said, 6, "each said it once, and took the other's for the answer");
 }
 
 #[test]
 fn a_refusal_is_obeyed() {
     let mut pair = Pair::new(EVERYTHING, Support::NONE);
-    pair.request(0, Side::Remote, TelnetOption::WindowSize, true)
-        .unwrap();
+    pair.request(0, Side::Remote, TelnetOption::WindowSize, true).unwrap();
     pair.settle();
     pair.assert_agreed();
     assert!(!pair.ends[0].is_on(Side::Remote, TelnetOption::WindowSize));
@@ -129,10 +94,7 @@ fn minds_changed_before_the_answer_are_queued() {
     assert_eq!(echo(&mut pair, true), Err(RequestError::AlreadyAsked));
     assert_eq!(echo(&mut pair, false), Ok(()));
     assert_eq!(echo(&mut pair, false), Err(RequestError::AlreadyAsked));
-    assert_eq!(
-        pair.said, 3,
-        "the second request waits for the answer to the first"
-    );
+    assert_eq!(pair.said, 3, "the second request waits for the answer to the first");
     pair.settle();
     assert!(!pair.ends[0].is_on(Side::Local, TelnetOption::Echo));
 
@@ -144,10 +106,7 @@ fn minds_changed_before_the_answer_are_queued() {
     assert_eq!(echo(&mut pair, true), Err(RequestError::AlreadySo));
 
     assert_eq!(echo(&mut pair, false), Ok(()));
-    assert!(
-        !pair.ends[0].is_on(Side::Local, TelnetOption::Echo),
-        "off the moment we say so"
-    );
+    assert!(!pair.ends[0].is_on(Side::Local, TelnetOption::Echo), "off the moment we say so");
     assert_eq!(echo(&mut pair, true), Ok(()));
     assert_eq!(echo(&mut pair, true), Err(RequestError::AlreadyAsked));
     pair.settle();
@@ -174,11 +133,7 @@ fn any_requests_at_any_time_end_in_agreement() {
         }
         pair.settle();
         pair.assert_agreed();
-        assert!(
-            pair.said <= requests * 6,
-            "seed {seed}: {} bytes for {requests} requests",
-            pair.said
-        );
+        assert!(pair.said <= requests * 6, "seed {seed}: {} bytes for {requests} requests", pair.said);
     }
 }
 
@@ -186,18 +141,11 @@ fn any_requests_at_any_time_end_in_agreement() {
 fn repeated_requests_get_one_answer_each_at_most() {
     let mut peer = Peer::new(Support::SERVER);
     peer.feed(&b"\xff\xfb\x1f".repeat(1_000));
-    assert_eq!(
-        peer.answers, b"\xff\xfd\x1f",
-        "agreed once, then it already is so"
-    );
+    assert_eq!(peer.answers, b"\xff\xfd\x1f", "agreed once, then it already is so");
 
     let mut peer = Peer::new(Support::SERVER);
     peer.feed(&b"\xff\xfd\x63".repeat(1_000));
-    assert_eq!(
-        peer.answers,
-        b"\xff\xfc\x63".repeat(1_000),
-        "refused each time, and the feed checked the bound"
-    );
+    assert_eq!(peer.answers, b"\xff\xfc\x63".repeat(1_000), "refused each time, and the feed checked the bound");
 
     let mut peer = Peer::new(Support::SERVER);
     peer.feed(&b"\xff\xfe\x63\xff\xfc\x63".repeat(1_000));
@@ -205,11 +153,7 @@ fn repeated_requests_get_one_answer_each_at_most() {
 
     let mut peer = Peer::new(Support::SERVER);
     peer.feed(&b"\xff\xfd\x01\xff\xfe\x01".repeat(1_000));
-    assert_eq!(
-        peer.answers,
-        b"\xff\xfb\x01\xff\xfc\x01".repeat(1_000),
-        "each is news"
-    );
+    assert_eq!(peer.answers, b"\xff\xfb\x01\xff\xfc\x01".repeat(1_000), "each is news");
 }
 
 #[test]
@@ -217,26 +161,17 @@ fn a_peer_that_starts_when_told_to_stop_gets_no_further_word() {
     let mut peer = Peer::new(Support::SERVER);
     peer.feed(b"\xff\xfb\x1f");
     peer.answers.clear();
-    peer.telnet
-        .turn_off(Side::Remote, TelnetOption::WindowSize, &mut peer.answers)
-        .unwrap();
+    peer.telnet.turn_off(Side::Remote, TelnetOption::WindowSize, &mut peer.answers).unwrap();
     assert_eq!(peer.answers, b"\xff\xfe\x1f");
     peer.feed(b"\xff\xfb\x1f");
     assert_eq!(peer.answers, b"\xff\xfe\x1f");
     assert!(peer.told().ends_with("off:Remote:WindowSize"));
 
     peer.feed(b"\xff\xfb\x1f");
-    peer.telnet
-        .turn_off(Side::Remote, TelnetOption::WindowSize, &mut peer.answers)
-        .unwrap();
-    peer.telnet
-        .turn_on(Side::Remote, TelnetOption::WindowSize, &mut peer.answers)
-        .unwrap();
+    peer.telnet.turn_off(Side::Remote, TelnetOption::WindowSize, &mut peer.answers).unwrap();
+    peer.telnet.turn_on(Side::Remote, TelnetOption::WindowSize, &mut peer.answers).unwrap();
     let said = peer.answers.len();
     peer.feed(b"\xff\xfb\x1f");
     assert_eq!(peer.answers.len(), said);
-    assert!(
-        peer.telnet.is_on(Side::Remote, TelnetOption::WindowSize),
-        "it is on, as was last wanted"
-    );
+    assert!(peer.telnet.is_on(Side::Remote, TelnetOption::WindowSize), "it is on, as was last wanted");
 }

@@ -78,10 +78,7 @@ pub(crate) enum Refused {
 impl Default for Commands {
     /// The built-in commands.
     fn default() -> Commands {
-        let mut table = Table {
-            commands: BTreeMap::new(),
-            deepest: 0,
-        };
+        let mut table = Table { commands: BTreeMap::new(), deepest: 0 };
         for &(builtin, directory, name, help) in BUILTINS {
             table.insert(Entry {
                 directory: directory.to_owned(),
@@ -147,9 +144,7 @@ impl Commands {
             }
             return text::safe(&out);
         }
-        table
-            .list(&path, columns)
-            .unwrap_or_else(|| table.unknown(topic))
+        table.list(&path, columns).unwrap_or_else(|| table.unknown(topic))
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -275,9 +270,7 @@ mod tests {
     fn a_line_enters_the_command_with_the_most_words() {
         let commands = table(&[("", "rooms"), ("rooms", "ban"), ("rooms/ban", "list")]);
         let check = |line: &str, directory: &str, name: &str, arguments: &str| {
-            let Lookup::Command(entered) = commands.lookup(line, 80) else {
-                panic!("{line:?}")
-            };
+            let Lookup::Command(entered) = commands.lookup(line, 80) else { panic!("{line:?}") };
             let found = (&*entered.directory, &*entered.name, &*entered.arguments);
             assert_eq!(found, (directory, name, arguments), "{line:?}");
         };
@@ -291,9 +284,7 @@ mod tests {
 
     #[test]
     fn a_directory_lists_its_commands() {
-        let Lookup::Directory(list) = table(&[]).lookup("conns", 80) else {
-            panic!()
-        };
+        let Lookup::Directory(list) = table(&[]).lookup("conns", 80) else { panic!() };
         let names: Vec<_> = list.lines().map(|line| &line[2..12]).collect();
         assert_eq!(names, ["conns kick", "conns list", "conns show"]);
         assert!(matches!(table(&[]).lookup("conn", 80), Lookup::Unknown(_)));
@@ -303,9 +294,7 @@ mod tests {
     fn the_nearest_command_is_suggested() {
         let commands = table(&[("rooms/admin", "ban")]);
         let check = |line: &str, expect: &str| {
-            let Lookup::Unknown(said) = commands.lookup(line, 80) else {
-                panic!("{line:?}")
-            };
+            let Lookup::Unknown(said) = commands.lookup(line, 80) else { panic!("{line:?}") };
             assert_eq!(said.lines().last(), Some(expect), "{line:?}");
         };
         check("shard", "did you mean: shards?");
@@ -320,9 +309,7 @@ mod tests {
 
     #[test]
     fn what_was_typed_is_shown_harmlessly() {
-        let Lookup::Unknown(said) = table(&[]).lookup("\x1b]0;owned\x07", 80) else {
-            panic!()
-        };
+        let Lookup::Unknown(said) = table(&[]).lookup("\x1b]0;owned\x07", 80) else { panic!() };
         assert!(!said.contains(['\x1b', '\x07']), "{said:?}");
     }
 
@@ -342,25 +329,11 @@ mod tests {
     #[test]
     fn help_tells_of_everything_a_directory_or_a_command() {
         let commands = table(&[("rooms/admin", "ban")]);
-        assert!(
-            commands
-                .help("", 80)
-                .contains("\n  rooms admin ban  Does it.\n")
-        );
+        assert!(commands.help("", 80).contains("\n  rooms admin ban  Does it.\n"));
         assert_eq!(commands.help("rooms", 80), "  rooms admin ban  Does it.\n");
-        assert_eq!(
-            commands.help(" rooms  admin ban", 80),
-            "rooms admin ban\n  Does it.\n  At length.\n"
-        );
-        assert!(
-            commands
-                .help("rooms admin bam", 80)
-                .contains("did you mean: rooms admin ban?")
-        );
+        assert_eq!(commands.help(" rooms  admin ban", 80), "rooms admin ban\n  Does it.\n  At length.\n");
+        assert!(commands.help("rooms admin bam", 80).contains("did you mean: rooms admin ban?"));
         let narrow = commands.help("", 40);
-        assert!(
-            narrow.lines().all(|line| line.chars().count() <= 42),
-            "{narrow}"
-        );
+        assert!(narrow.lines().all(|line| line.chars().count() <= 42), "{narrow}");
     }
 }

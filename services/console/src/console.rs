@@ -52,10 +52,7 @@ impl Console {
     /// A console without sessions, over a table of commands that outlives it.
     #[must_use]
     pub fn new(commands: Commands) -> Console {
-        Console {
-            commands,
-            ..Console::default()
-        }
+        Console { commands, ..Console::default() }
     }
 
     fn open(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
@@ -93,9 +90,7 @@ impl Console {
     fn advance(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
         while let Some(line) = self.sessions.get_mut(&conn).and_then(Session::next_line) {
             let outcome = match line {
-                Line::TooLong => {
-                    Outcome::Answer(format!("line too long: at most {MAX_LINE} bytes\n"))
-                }
+                Line::TooLong => Outcome::Answer(format!("line too long: at most {MAX_LINE} bytes\n")),
                 Line::Text(line) => self.execute(cx, conn, &line),
             };
             let Some(session) = self.sessions.get_mut(&conn) else {
@@ -166,12 +161,7 @@ impl Console {
     }
 
     fn ask_service(&self, cx: &mut Cx<'_>, conn: ConnId, entered: Entered) -> Outcome {
-        let Entered {
-            directory,
-            name,
-            arguments,
-            ..
-        } = entered;
+        let Entered { directory, name, arguments, .. } = entered;
         let command = CommandEntered {
             session: conn.to_bits(),
             request: self.request(conn),
@@ -180,18 +170,14 @@ impl Console {
             arguments,
         };
         match cx.publish(command) {
-            Err(error) if error.full == error.subscribers => {
-                Outcome::Answer(format!("{name}: busy, try again\n"))
-            }
+            Err(error) if error.full == error.subscribers => Outcome::Answer(format!("{name}: busy, try again\n")),
             // Where only some mailboxes are full, its own may have had room.
             _ => Outcome::Wait(Running::Service { name }, REPLY_TIMEOUT),
         }
     }
 
     fn request(&self, conn: ConnId) -> u32 {
-        self.sessions
-            .get(&conn)
-            .map_or(0, |session| session.request)
+        self.sessions.get(&conn).map_or(0, |session| session.request)
     }
 
     /// Ends the command that runs with the last of its answer, and goes on with the lines behind it.
@@ -277,10 +263,7 @@ impl Service for Console {
         for (&conn, session) in &mut self.sessions {
             if !session.leaving {
                 session.leaving = true;
-                cx.send(
-                    conn,
-                    ConsoleOut::Text("\nthe engine drains: good-bye\n".to_owned()),
-                );
+                cx.send(conn, ConsoleOut::Text("\nthe engine drains: good-bye\n".to_owned()));
             }
         }
     }
@@ -290,12 +273,7 @@ impl Subscribe<RegisterCommand> for Console {
     fn on_published(&mut self, _: &mut Cx<'_>, command: &RegisterCommand) {
         if let Err(refused) = self.commands.register(command) {
             let (directory, name) = (command.directory(), command.name());
-            tracing::warn!(
-                directory,
-                name,
-                ?refused,
-                "the console does not take a command"
-            );
+            tracing::warn!(directory, name, ?refused, "the console does not take a command");
         }
     }
 }

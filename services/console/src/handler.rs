@@ -7,19 +7,14 @@
 //! Must not: interpret a line.
 
 use megamux_engine::{CloseReason, ConnInfo, Cx, Handler, RecvBuf};
-use megamux_telnet::{
-    Command, OptionSet, Side, Support, Telnet, TelnetEvent, TelnetOption, encode_text,
-};
+use megamux_telnet::{Command, OptionSet, Side, Support, Telnet, TelnetEvent, TelnetOption, encode_text};
 
 use crate::console::Console;
 use crate::event::{ConsoleIn, ConsoleOut, TYPE_AHEAD};
 
 /// What a peer may turn on by itself: it may tell its window's size. Asking us to echo is refused, it would take line editing
 /// off its terminal (RFC 857, 858).
-const SUPPORT: Support = Support {
-    local: OptionSet::of(&[]),
-    remote: OptionSet::of(&[TelnetOption::WindowSize]),
-};
+const SUPPORT: Support = Support { local: OptionSet::of(&[]), remote: OptionSet::of(&[TelnetOption::WindowSize]) };
 
 /// Memory kept for encoding between events, in bytes: a screenful with room to spare.
 const SCRATCH: usize = 16 * 1024;
@@ -55,12 +50,7 @@ impl TelnetHandler {
     }
 
     /// Decodes as long as there is room for what comes of it. Returns how many bytes were read.
-    fn decode(
-        &mut self,
-        cx: &mut Cx<'_, Console>,
-        conn: &mut TelnetConn,
-        data: &[u8],
-    ) -> Result<usize, CloseReason> {
+    fn decode(&mut self, cx: &mut Cx<'_, Console>, conn: &mut TelnetConn, data: &[u8]) -> Result<usize, CloseReason> {
         let mut input = data;
         while conn.unanswered < TYPE_AHEAD {
             let Some(permit) = cx.try_reserve() else {
@@ -107,19 +97,12 @@ impl Handler for TelnetHandler {
     type Service = Console;
     type Conn = TelnetConn;
 
-    fn on_open(
-        &mut self,
-        cx: &mut Cx<'_, Console>,
-        _: &ConnInfo,
-    ) -> Result<TelnetConn, CloseReason> {
+    fn on_open(&mut self, cx: &mut Cx<'_, Console>, _: &ConnInfo) -> Result<TelnetConn, CloseReason> {
         let mut telnet = Telnet::new(SUPPORT);
         // On a new connection every option is off, so the request is always made.
         let _ = telnet.turn_on(Side::Remote, TelnetOption::WindowSize, &mut self.out);
         self.flush(cx);
-        Ok(TelnetConn {
-            telnet,
-            unanswered: 0,
-        })
+        Ok(TelnetConn { telnet, unanswered: 0 })
     }
 
     fn on_data(
@@ -156,11 +139,7 @@ impl Handler for TelnetHandler {
 
     /// The peer may well wait for the answers to what it sent. Without room to tell the console of the end (it is hundreds of
     /// events behind), the peer gets what is answered by now.
-    fn on_read_closed(
-        &mut self,
-        cx: &mut Cx<'_, Console>,
-        _: &mut TelnetConn,
-    ) -> Result<(), CloseReason> {
+    fn on_read_closed(&mut self, cx: &mut Cx<'_, Console>, _: &mut TelnetConn) -> Result<(), CloseReason> {
         let permit = cx.try_reserve().ok_or(CloseReason::PeerClosed)?;
         permit.send(ConsoleIn::End);
         Ok(())
@@ -173,10 +152,6 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(
-            size_of::<TelnetConn>() <= 32,
-            "{} bytes",
-            size_of::<TelnetConn>()
-        );
+        assert!(size_of::<TelnetConn>() <= 32, "{} bytes", size_of::<TelnetConn>());
     }
 }

@@ -57,11 +57,7 @@ pub use session::MAX_OUTPUT;
 /// # Errors
 ///
 /// As [`Builder::service`] and [`Builder::listen`].
-pub fn install(
-    builder: &mut Builder,
-    listen: Listen,
-    placement: Placement,
-) -> Result<EndpointId, StartError> {
+pub fn install(builder: &mut Builder, listen: Listen, placement: Placement) -> Result<EndpointId, StartError> {
     let console = register(builder, placement)?;
     builder.listen(listen, &console, |_shard| TelnetHandler::new())
 }
@@ -71,10 +67,7 @@ pub fn install(
 /// # Errors
 ///
 /// As [`Builder::service`].
-pub fn register(
-    builder: &mut Builder,
-    placement: Placement,
-) -> Result<ServiceRef<Console>, StartError> {
+pub fn register(builder: &mut Builder, placement: Placement) -> Result<ServiceRef<Console>, StartError> {
     // One table for all incarnations: other services register once, and a console made anew must not forget them.
     let commands = Commands::default();
     let console = builder.service("console", placement, move || Console::new(commands.clone()))?;

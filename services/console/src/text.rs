@@ -25,9 +25,7 @@ pub(crate) fn safe(text: &str) -> String {
 pub(crate) fn safe_word(text: &str, most: usize) -> String {
     let mut out = String::new();
     let mut rest = text.chars();
-    rest.by_ref()
-        .take(most)
-        .for_each(|c| push_safe(&mut out, c));
+    rest.by_ref().take(most).for_each(|c| push_safe(&mut out, c));
     if rest.next().is_some() {
         out.push_str("...");
     }
@@ -221,17 +219,10 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let mut table = Table::new(&[
-            ("name", Align::Left),
-            ("size", Align::Right),
-            ("x", Align::Left),
-        ]);
+        let mut table = Table::new(&[("name", Align::Left), ("size", Align::Right), ("x", Align::Left)]);
         table.row(vec!["zürich".into(), "7".into(), String::new()]);
         table.row(vec!["a".into(), "12345".into(), "y".into()]);
-        assert_eq!(
-            table.render(),
-            "name     size  x\nzürich      7\na       12345  y\n"
-        );
+        assert_eq!(table.render(), "name     size  x\nzürich      7\na       12345  y\n");
     }
 
     #[test]

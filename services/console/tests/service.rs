@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use megamux_console::{Console, ConsoleIn, ConsoleOut, MAX_OUTPUT, TYPE_AHEAD, register};
-use megamux_engine::testing::{
-    Asked, ListingAsked, Sent, ServiceTester, Watched, conn_id, conn_info, conn_row,
-};
+use megamux_engine::testing::{Asked, ListingAsked, Sent, ServiceTester, Watched, conn_id, conn_info, conn_row};
 use megamux_engine::{CloseReason, Config, ConnId, ConnRow, Engine, Placement, ShardId};
 use megamux_telnet::console::{CommandEntered, RegisterCommand, ReplyStatus};
 
@@ -28,19 +26,10 @@ impl Bench {
         let entered = tester.watch();
         let session = tester.open(ShardId(0), None);
         let greeting = tester.sent();
-        let [Sent::Event(to, ConsoleOut::Text(text))] = &greeting[..] else {
-            panic!("{greeting:?}")
-        };
+        let [Sent::Event(to, ConsoleOut::Text(text))] = &greeting[..] else { panic!("{greeting:?}") };
         assert_eq!(*to, session);
-        assert!(
-            text.starts_with("megamux ") && text.ends_with("\nmegamux> "),
-            "{text:?}"
-        );
-        Bench {
-            tester,
-            session,
-            entered,
-        }
+        assert!(text.starts_with("megamux ") && text.ends_with("\nmegamux> "), "{text:?}");
+        Bench { tester, session, entered }
     }
 
     fn enter(&mut self, line: &str) {
@@ -60,9 +49,7 @@ impl Bench {
     /// The one whole answer that came, without the prompt behind it.
     fn answer(&mut self) -> String {
         let events = self.events();
-        let [ConsoleOut::Answered(text)] = &events[..] else {
-            panic!("{events:?}")
-        };
+        let [ConsoleOut::Answered(text)] = &events[..] else { panic!("{events:?}") };
         text.strip_suffix(PROMPT).expect("a prompt").to_owned()
     }
 
@@ -86,10 +73,7 @@ impl Bench {
     }
 
     fn reply(&mut self, entered: &CommandEntered, text: &str, status: ReplyStatus) {
-        self.tester
-            .engine()
-            .publish(entered.reply(text, status))
-            .unwrap();
+        self.tester.engine().publish(entered.reply(text, status)).unwrap();
     }
 
     /// The listings that shards were asked for.
@@ -120,16 +104,9 @@ fn every_line_gets_one_answer() {
     let mut bench = Bench::new(1);
     assert_eq!(bench.ask(""), "");
     assert_eq!(bench.ask("  \t"), "");
-    assert_eq!(
-        bench.ask("shard"),
-        "unknown command: shard\ndid you mean: shards?\n"
-    );
+    assert_eq!(bench.ask("shard"), "unknown command: shard\ndid you mean: shards?\n");
     assert!(bench.ask("help").contains("\n  shards      Shows each"));
-    assert!(
-        bench
-            .ask("help conns list")
-            .contains("conns list [--limit N]\n")
-    );
+    assert!(bench.ask("help conns list").contains("conns list [--limit N]\n"));
     assert!(bench.ask("stats accepts").contains("megamux_accepts_total"));
     assert!(bench.ask("shards").starts_with("shard  opening  open  "));
     bench.tester.frame(bench.session, ConsoleIn::LineTooLong);
@@ -142,19 +119,13 @@ fn another_services_command_is_answered_in_parts_and_harmlessly() {
     bench.offer("rooms/admin", "ban");
     bench.enter("rooms admin ban  bob  for spam ");
     let entered = bench.entered();
-    assert_eq!(
-        (&*entered.directory, &*entered.name, &*entered.arguments),
-        ("rooms/admin", "ban", "bob  for spam")
-    );
+    assert_eq!((&*entered.directory, &*entered.name, &*entered.arguments), ("rooms/admin", "ban", "bob  for spam"));
     assert_eq!(bench.events(), []);
 
     bench.reply(&entered, "banned \x1b[31mbob\r\n", ReplyStatus::More);
     bench.reply(&entered, "for spam", ReplyStatus::Done);
     bench.reply(&entered, "and once more", ReplyStatus::Done);
-    assert_eq!(
-        bench.events(),
-        [said("banned \\u{1b}[31mbob\n"), answered("for spam\n")]
-    );
+    assert_eq!(bench.events(), [said("banned \\u{1b}[31mbob\n"), answered("for spam\n")]);
 }
 
 #[test]
@@ -205,15 +176,10 @@ fn sessions_do_not_wait_for_each_other() {
     bench.enter("slow");
     assert_eq!(bench.events(), []);
     let other = bench.tester.open(ShardId(1), None);
-    bench
-        .tester
-        .frame(other, ConsoleIn::Line("nonsense".to_owned()));
+    bench.tester.frame(other, ConsoleIn::Line("nonsense".to_owned()));
     let sent = bench.tester.sent();
     assert_eq!(sent.len(), 2);
-    assert!(
-        sent.iter()
-            .all(|sent| matches!(sent, Sent::Event(to, _) if *to == other))
-    );
+    assert!(sent.iter().all(|sent| matches!(sent, Sent::Event(to, _) if *to == other)));
 }
 
 #[test]
@@ -241,17 +207,11 @@ fn a_listing_is_shown_when_every_shard_has_answered() {
     bench.enter("conns list --limit 3");
     let mut listings = bench.listings();
     assert_eq!(
-        listings
-            .iter()
-            .map(|l| (l.shard, l.most))
-            .collect::<Vec<_>>(),
+        listings.iter().map(|l| (l.shard, l.most)).collect::<Vec<_>>(),
         [(ShardId(0), 3), (ShardId(1), 3), (ShardId(2), 3)]
     );
     // In whatever order.
-    listings
-        .pop()
-        .unwrap()
-        .answer(vec![row(2, 1), row(2, 7)], 2);
+    listings.pop().unwrap().answer(vec![row(2, 1), row(2, 7)], 2);
     listings.pop().unwrap().answer(vec![], 0);
     assert_eq!(bench.events(), []);
     let rows = vec![row(0, 1), row(0, 2)];
@@ -260,14 +220,8 @@ fn a_listing_is_shown_when_every_shard_has_answered() {
     let text = bench.answer();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 5, "{text}");
-    assert!(
-        lines[0].starts_with("id") && lines[0].ends_with("queued"),
-        "{text}"
-    );
-    for (line, peer) in lines[1..]
-        .iter()
-        .zip(["192.0.2.0:1 ", "192.0.2.0:2 ", "192.0.2.2:1 "])
-    {
+    assert!(lines[0].starts_with("id") && lines[0].ends_with("queued"), "{text}");
+    for (line, peer) in lines[1..].iter().zip(["192.0.2.0:1 ", "192.0.2.0:2 ", "192.0.2.2:1 "]) {
         assert!(line.contains(peer), "{text}");
     }
     assert_eq!(lines[4], "42 connections, 39 not shown (--limit N)");
@@ -283,10 +237,7 @@ fn shards_that_do_not_answer_are_named_after_a_second() {
     assert_eq!(bench.events(), []);
     bench.tester.advance(Duration::from_millis(200));
     let text = bench.answer();
-    assert!(
-        text.ends_with("1 connections\nno answer from shards 0, 2\n"),
-        "{text}"
-    );
+    assert!(text.ends_with("1 connections\nno answer from shards 0, 2\n"), "{text}");
 
     bench.enter("conns list");
     late.pop().unwrap().answer(vec![row(2, 1)], 1);
@@ -303,10 +254,7 @@ fn a_connection_is_found_among_all_shards() {
         listing.answer(rows.next().unwrap(), 2);
     }
     let text = bench.answer();
-    assert!(
-        text.contains(&format!("id        {id}\nshard     1\n")),
-        "{text}"
-    );
+    assert!(text.contains(&format!("id        {id}\nshard     1\n")), "{text}");
     assert!(text.contains("peer      192.0.2.1:9\n"), "{text}");
 
     bench.enter(&format!("conns show {id}"));
@@ -319,10 +267,7 @@ fn a_connection_is_found_among_all_shards() {
     for listing in bench.listings() {
         listing.answer(vec![row(0, 1)], 1_000_000);
     }
-    assert_eq!(
-        bench.answer(),
-        "no such connection among the 2 looked at, of 2000000\n"
-    );
+    assert_eq!(bench.answer(), "no such connection among the 2 looked at, of 2000000\n");
 }
 
 #[test]
@@ -347,17 +292,11 @@ fn a_kick_reaches_the_connections_shard() {
     assert_eq!(kick(vec![row(1, 9)], 1), (peer, 1));
     assert_eq!(kick(vec![], 0), ("no such connection\n".to_owned(), 0));
     let (text, kicked) = kick(vec![], 70_000);
-    assert!(
-        text.ends_with("its shard will close it if it exists\n"),
-        "{text}"
-    );
+    assert!(text.ends_with("its shard will close it if it exists\n"), "{text}");
     assert_eq!(kicked, 1);
 
     let own = bench.session;
-    assert_eq!(
-        bench.ask(&format!("conns kick {own}")),
-        "that is this session: quit ends it\n"
-    );
+    assert_eq!(bench.ask(&format!("conns kick {own}")), "that is this session: quit ends it\n");
 }
 
 #[test]
@@ -391,10 +330,7 @@ fn quit_answers_and_closes() {
         let session = bench.session;
         assert_eq!(
             bench.tester.sent(),
-            [
-                Sent::Event(session, said("good-bye\n")),
-                Sent::Close(session, CloseReason::Requested)
-            ]
+            [Sent::Event(session, said("good-bye\n")), Sent::Close(session, CloseReason::Requested)]
         );
         bench.tester.close(session, CloseReason::Requested);
         bench.tester.advance(Duration::from_secs(60));
@@ -414,10 +350,7 @@ fn a_peer_that_ends_gets_its_answers_first() {
     let session = bench.session;
     assert_eq!(
         bench.tester.sent(),
-        [
-            Sent::Event(session, answered("done\n")),
-            Sent::Close(session, CloseReason::PeerClosed)
-        ]
+        [Sent::Event(session, answered("done\n")), Sent::Close(session, CloseReason::PeerClosed)]
     );
 }
 
@@ -465,14 +398,8 @@ fn a_drain_says_good_bye() {
 #[test]
 fn help_fits_the_window() {
     let mut bench = Bench::new(1);
-    let size = ConsoleIn::WindowSize {
-        columns: 40,
-        rows: 10,
-    };
+    let size = ConsoleIn::WindowSize { columns: 40, rows: 10 };
     bench.tester.frame(bench.session, size);
     let help = bench.ask("help");
-    assert!(
-        help.lines().all(|line| line.chars().count() <= 40),
-        "{help}"
-    );
+    assert!(help.lines().all(|line| line.chars().count() <= 40), "{help}");
 }

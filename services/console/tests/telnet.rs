@@ -24,9 +24,7 @@ fn engine(shards: usize, placement: Placement) -> (Engine, SocketAddr) {
     megamux_console::install(&mut builder, Listen::tcp("127.0.0.1:0"), placement).unwrap();
     let engine = builder.start().unwrap();
     let (_, addr) = engine.local_addrs().remove(0);
-    let Addr::Tcp(addr) = addr else {
-        panic!("{addr}")
-    };
+    let Addr::Tcp(addr) = addr else { panic!("{addr}") };
     (engine, addr)
 }
 
@@ -55,9 +53,9 @@ impl Client {
         let mut byte = [0];
         while !got.ends_with(end) {
             // Not a bare `read`: a signal may end that without a byte.
-            self.0.read_exact(&mut byte).unwrap_or_else(|error| {
-                panic!("{error} after {:?}", got.escape_ascii().to_string())
-            });
+            self.0
+                .read_exact(&mut byte)
+                .unwrap_or_else(|error| panic!("{error} after {:?}", got.escape_ascii().to_string()));
             got.push(byte[0]);
         }
         got
@@ -85,11 +83,8 @@ impl Client {
     fn row(&self, by: &mut Client) -> Vec<String> {
         let peer = self.0.local_addr().unwrap().to_string();
         let list = by.ask("conns list");
-        let mut rows = list
-            .lines()
-            .map(|line| line.split_whitespace().map(str::to_owned).collect());
-        rows.find(|row: &Vec<String>| row.contains(&peer))
-            .unwrap_or_else(|| panic!("{peer} is not in {list}"))
+        let mut rows = list.lines().map(|line| line.split_whitespace().map(str::to_owned).collect());
+        rows.find(|row: &Vec<String>| row.contains(&peer)).unwrap_or_else(|| panic!("{peer} is not in {list}"))
     }
 
     fn id(&self, by: &mut Client) -> String {
@@ -103,17 +98,8 @@ fn transcript(placement: Placement) -> Vec<String> {
     let mut client = Client::new(addr);
     let mut other = Client::new(addr);
     let id = other.id(&mut client);
-    let mut said: Vec<String> = [
-        "help",
-        "help conns kick",
-        "",
-        "conns",
-        "shard",
-        "conns show 7",
-    ]
-    .iter()
-    .map(|line| client.ask(line))
-    .collect();
+    let mut said: Vec<String> =
+        ["help", "help conns kick", "", "conns", "shard", "conns show 7"].iter().map(|line| client.ask(line)).collect();
     // How wide a column is depends on what is in it.
     for line in ["shards", "stats accepts", "conns list"] {
         let text = client.ask(line);
@@ -159,26 +145,17 @@ fn all_shards_are_shown_and_reached() {
     let (_engine, addr) = engine(2, Placement::Thread);
     let mut client = Client::new(addr);
     let shards = client.ask("shards");
-    let first: Vec<_> = shards
-        .lines()
-        .map(|line| line.split_whitespace().next().unwrap())
-        .collect();
+    let first: Vec<_> = shards.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
     assert_eq!(first, ["shard", "0", "1", "all", "rates"], "{shards}");
 
     let mut others: Vec<Client> = (0..8).map(|_| Client::new(addr)).collect();
     let list = client.ask("conns list --limit 2");
-    assert!(
-        list.ends_with("9 connections, 7 not shown (--limit N)\r\n"),
-        "{list}"
-    );
+    assert!(list.ends_with("9 connections, 7 not shown (--limit N)\r\n"), "{list}");
     for other in &mut others {
         let row = other.row(&mut client);
         assert_eq!((&*row[4], &*row[2]), ("accepted", "0"), "{row:?}");
         let details = client.ask(&format!("conns show {}", row[0]));
-        assert!(
-            details.contains(&format!("shard     {}\r\n", row[1])),
-            "{details}"
-        );
+        assert!(details.contains(&format!("shard     {}\r\n", row[1])), "{details}");
         client.ask(&format!("conns kick {}", row[0]));
         assert_eq!(other.until_closed(), b"");
     }
@@ -206,11 +183,7 @@ fn negotiation_may_be_cut_anywhere() {
         bystander.ask("");
         client.send(&bytes[cut..]);
         let got = client.until(PROMPT.as_bytes());
-        assert_eq!(
-            got.escape_ascii().to_string(),
-            expect.escape_ascii().to_string(),
-            "cut at {cut}"
-        );
+        assert_eq!(got.escape_ascii().to_string(), expect.escape_ascii().to_string(), "cut at {cut}");
     }
 }
 
@@ -250,10 +223,7 @@ fn a_subnegotiation_without_end_closes_the_connection() {
     assert_eq!(client.until_closed(), b"");
     let mut another = Client::new(addr);
     let stats = another.ask("stats protocol_error");
-    assert!(
-        stats.ends_with("megamux_closes_total{reason=\"protocol_error\"}      1\r\n"),
-        "{stats}"
-    );
+    assert!(stats.ends_with("megamux_closes_total{reason=\"protocol_error\"}      1\r\n"), "{stats}");
     drop(engine);
 }
 
@@ -264,11 +234,7 @@ fn what_a_client_types_comes_back_harmless() {
     client.send(b"\x1b]0;owned\x07 \xff\xff \xc2\x9b31m\r\n");
     let answer = client.until(PROMPT.as_bytes());
     let text = String::from_utf8(answer).unwrap();
-    assert!(
-        text.chars()
-            .all(|c| !c.is_control() || matches!(c, '\r' | '\n')),
-        "{text:?}"
-    );
+    assert!(text.chars().all(|c| !c.is_control() || matches!(c, '\r' | '\n')), "{text:?}");
 }
 
 #[test]

@@ -31,9 +31,7 @@ impl Banner<'_> {
     pub(crate) fn print(&self) {
         let text = self.text(colours(io::stdout().is_terminal()));
         let mut stdout = io::stdout().lock();
-        let _ = stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush());
+        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     }
 
     fn text(&self, colours: bool) -> String {
@@ -43,10 +41,7 @@ impl Banner<'_> {
             // A String takes every write.
             let _ = writeln!(out, "  {} {what}", paint.dim(&format!("{label:<8}")));
         };
-        for listener in Listener::ALL
-            .into_iter()
-            .filter(|listener| listener.is_built())
-        {
+        for listener in Listener::ALL.into_iter().filter(|listener| listener.is_built()) {
             row(listener.name(), &self.listener(listener));
         }
         row("shards", &self.shards());
@@ -63,20 +58,9 @@ impl Banner<'_> {
         let Some((_, addr)) = self.bound.iter().find(|(bound, _)| *bound == listener) else {
             return "off".to_owned();
         };
-        let on = self
-            .settings
-            .listeners
-            .iter()
-            .find(|on| on.listener == listener);
+        let on = self.settings.listeners.iter().find(|on| on.listener == listener);
         let proxied = on.is_some_and(|on| on.proxy_protocol);
-        format!(
-            "{addr}{}",
-            if proxied {
-                " behind the PROXY protocol"
-            } else {
-                ""
-            }
-        )
+        format!("{addr}{}", if proxied { " behind the PROXY protocol" } else { "" })
     }
 
     fn shards(&self) -> String {
@@ -84,11 +68,7 @@ impl Banner<'_> {
             Pin::Cores => "one per physical core, around again if there are more".to_owned(),
             Pin::None => "not pinned".to_owned(),
             Pin::List(cpus) => {
-                let cpus: Vec<_> = cpus
-                    .iter()
-                    .take(self.shards)
-                    .map(usize::to_string)
-                    .collect();
+                let cpus: Vec<_> = cpus.iter().take(self.shards).map(usize::to_string).collect();
                 format!("on CPU {} in turn", cpus.join(","))
             }
         };
@@ -106,21 +86,11 @@ impl Banner<'_> {
 
     fn limits(&self) -> String {
         let Descriptors { limit, raised_from } = self.descriptors;
-        let limit = if limit == u64::MAX {
-            "any number of".to_owned()
-        } else {
-            limit.to_string()
-        };
-        let raised = raised_from
-            .map(|from| format!(", raised from {from}"))
-            .unwrap_or_default();
-        let each = self
-            .descriptors
-            .connections_per_shard(self.connections_per_shard);
+        let limit = if limit == u64::MAX { "any number of".to_owned() } else { limit.to_string() };
+        let raised = raised_from.map(|from| format!(", raised from {from}")).unwrap_or_default();
+        let each = self.descriptors.connections_per_shard(self.connections_per_shard);
         let all = each * self.shards as u64;
-        format!(
-            "{limit} descriptors (RLIMIT_NOFILE{raised}): up to {each} connections per shard, {all} in all"
-        )
+        format!("{limit} descriptors (RLIMIT_NOFILE{raised}): up to {each} connections per shard, {all} in all")
     }
 }
 
@@ -134,32 +104,21 @@ fn capabilities(caps: &Caps) -> impl Iterator<Item = String> {
         ("peer_cmd", caps.peer_cmd),
         ("msg_ring", caps.msg_ring),
     ];
-    let is_masked = |name: &str| {
-        caps.masked
-            .iter()
-            .any(|word| word.trim_start_matches('-') == name)
-    };
+    let is_masked = |name: &str| caps.masked.iter().any(|word| word.trim_start_matches('-') == name);
     let those = |wanted: &dyn Fn(&str, bool) -> bool| -> Vec<&str> {
-        all.iter()
-            .filter(|(name, works)| wanted(name, *works))
-            .map(|(name, _)| *name)
-            .collect()
+        all.iter().filter(|(name, works)| wanted(name, *works)).map(|(name, _)| *name).collect()
     };
     let lines = [
         ("uses", those(&|_, works| works)),
         ("masked", those(&|name, works| !works && is_masked(name))),
         ("not here", those(&|name, works| !works && !is_masked(name))),
     ];
-    lines
-        .into_iter()
-        .filter(|(_, names)| !names.is_empty())
-        .map(|(how, names)| format!("{how}: {}", names.join(" ")))
+    lines.into_iter().filter(|(_, names)| !names.is_empty()).map(|(how, names)| format!("{how}: {}", names.join(" ")))
 }
 
 /// The version, and what this build has.
 pub(crate) fn long_version() -> &'static str {
-    static TEXT: LazyLock<String> =
-        LazyLock::new(|| format!("{}\n{}", env!("CARGO_PKG_VERSION"), built_with()));
+    static TEXT: LazyLock<String> = LazyLock::new(|| format!("{}\n{}", env!("CARGO_PKG_VERSION"), built_with()));
     &TEXT
 }
 
@@ -189,10 +148,6 @@ impl Paint {
     }
 
     fn paint(&self, text: &str, code: &str) -> String {
-        if self.colours {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }

@@ -60,13 +60,7 @@ struct Serve {
     #[arg(long, value_name = "auto|uring")]
     driver: Option<Driver>,
     /// Kernel features to leave unused although they were found, e.g. -inc,-recv_budget
-    #[arg(
-        long,
-        value_name = "MASK",
-        env = "MEGAMUX_CAPS",
-        hide_env = true,
-        allow_hyphen_values = true
-    )]
+    #[arg(long, value_name = "MASK", env = "MEGAMUX_CAPS", hide_env = true, allow_hyphen_values = true)]
     caps: Option<String>,
     /// The operator's console, on loopback only unless --insecure [default: 127.0.0.1:2323]
     #[arg(long, value_name = "ADDR")]
@@ -102,45 +96,20 @@ impl std::str::FromStr for Listeners {
     fn from_str(text: &str) -> Result<Listeners, String> {
         match text {
             "none" => Ok(Listeners(Vec::new())),
-            _ => text
-                .split(',')
-                .map(str::parse)
-                .collect::<Result<_, _>>()
-                .map(Listeners),
+            _ => text.split(',').map(str::parse).collect::<Result<_, _>>().map(Listeners),
         }
     }
 }
 
 impl Serve {
     fn settings(mut self) -> Result<Settings, ConfigError> {
-        let file = self
-            .config
-            .take()
-            .map(|path| Layer::read(&path))
-            .transpose()?;
+        let file = self.config.take().map(|path| Layer::read(&path)).transpose()?;
         Settings::new(self.into_layer().over(file.unwrap_or_default()))
     }
 
     fn into_layer(self) -> Layer {
-        let Serve {
-            config: _,
-            shards,
-            pin,
-            driver,
-            caps,
-            drain_timeout,
-            data_dir,
-            ..
-        } = self;
-        let mut layer = Layer {
-            shards,
-            pin,
-            driver,
-            caps,
-            drain_timeout,
-            data_dir,
-            ..Layer::default()
-        };
+        let Serve { config: _, shards, pin, driver, caps, drain_timeout, data_dir, .. } = self;
+        let mut layer = Layer { shards, pin, driver, caps, drain_timeout, data_dir, ..Layer::default() };
         layer.telnet.listen = self.telnet;
         layer.telnet.insecure = self.insecure;
         layer.http.listen = self.http;
@@ -223,10 +192,7 @@ mod tests {
 
     #[test]
     fn a_mask_may_begin_with_a_hyphen() {
-        assert_eq!(
-            settings("--caps -inc,-min_wait").unwrap().caps_mask,
-            "-inc,-min_wait"
-        );
+        assert_eq!(settings("--caps -inc,-min_wait").unwrap().caps_mask, "-inc,-min_wait");
     }
 
     #[test]
@@ -241,10 +207,7 @@ mod tests {
         check("--driver epoll", "give auto or uring");
         check("--drain-timeout 10", "no span of time");
         check("--proxy-protocol smtp", "\"smtp\" is no listener");
-        check(
-            "--config /nowhere/megamux.toml",
-            "cannot read the configuration /nowhere/megamux.toml",
-        );
+        check("--config /nowhere/megamux.toml", "cannot read the configuration /nowhere/megamux.toml");
         check("sing", "unrecognized subcommand");
     }
 

@@ -67,22 +67,15 @@ impl FromStr for Listener {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Listener, String> {
-        let found = Listener::ALL
-            .into_iter()
-            .find(|listener| listener.name() == text);
+        let found = Listener::ALL.into_iter().find(|listener| listener.name() == text);
         found.ok_or_else(|| format!("{text:?} is no listener: give telnet, http or echo"))
     }
 }
 
 /// What this build has: the cargo features it was made with.
 pub fn features() -> Vec<&'static str> {
-    let listeners = Listener::ALL
-        .into_iter()
-        .filter(|listener| listener.is_built());
-    listeners
-        .map(Listener::name)
-        .chain(cfg!(feature = "proxy").then_some("proxy"))
-        .collect()
+    let listeners = Listener::ALL.into_iter().filter(|listener| listener.is_built());
+    listeners.map(Listener::name).chain(cfg!(feature = "proxy").then_some("proxy")).collect()
 }
 
 /// What the server is made of: checked, complete.
@@ -186,19 +179,12 @@ impl Layer {
     /// Reads a file.
     pub(crate) fn read(path: &Path) -> Result<Layer, ConfigError> {
         let path_buf = || path.to_path_buf();
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path_buf(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path_buf(), source })?;
         toml::from_str(&text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
             let line = 1 + text.bytes().take(at).filter(|&byte| byte == b'\n').count();
             let reason = error.message().lines().collect::<Vec<_>>().join(", ");
-            ConfigError::File {
-                path: path_buf(),
-                line,
-                reason,
-            }
+            ConfigError::File { path: path_buf(), line, reason }
         })
     }
 
@@ -234,20 +220,10 @@ impl ListenerLayer {
 impl Settings {
     /// Fills up with defaults and judges.
     pub(crate) fn new(layer: Layer) -> Result<Settings, ConfigError> {
-        let TelnetLayer {
-            listen,
-            proxy_protocol,
-            insecure,
-        } = layer.telnet;
-        let telnet = ListenerLayer {
-            listen,
-            proxy_protocol,
-        };
+        let TelnetLayer { listen, proxy_protocol, insecure } = layer.telnet;
+        let telnet = ListenerLayer { listen, proxy_protocol };
         let mut listeners = Vec::new();
-        for (listener, layer) in Listener::ALL
-            .into_iter()
-            .zip([telnet, layer.http, layer.echo])
-        {
+        for (listener, layer) in Listener::ALL.into_iter().zip([telnet, layer.http, layer.echo]) {
             listeners.extend(ListenerSettings::new(listener, layer)?);
         }
         let console = listeners.iter().find(|on| on.listener == Listener::Telnet);
@@ -262,9 +238,7 @@ impl Settings {
             pin: layer.pin.unwrap_or_default().0,
             driver: layer.driver.unwrap_or_default().0,
             caps_mask: layer.caps.unwrap_or_default(),
-            drain_timeout: layer
-                .drain_timeout
-                .map_or(DEFAULT_DRAIN_TIMEOUT, |span| span.0),
+            drain_timeout: layer.drain_timeout.map_or(DEFAULT_DRAIN_TIMEOUT, |span| span.0),
             data_dir: layer.data_dir,
             listeners,
         })
@@ -285,11 +259,7 @@ impl ListenerSettings {
         if proxy_protocol && !cfg!(feature = "proxy") {
             return Err(ConfigError::NotBuilt("proxy"));
         }
-        Ok(Some(ListenerSettings {
-            listener,
-            addr,
-            proxy_protocol,
-        }))
+        Ok(Some(ListenerSettings { listener, addr, proxy_protocol }))
     }
 }
 
@@ -314,10 +284,7 @@ impl FromStr for Place {
     fn from_str(text: &str) -> Result<Place, String> {
         match text {
             "off" => Ok(Place::Off),
-            _ => text
-                .parse()
-                .map(Place::At)
-                .map_err(|error| format!("{error}, or off")),
+            _ => text.parse().map(Place::At).map_err(|error| format!("{error}, or off")),
         }
     }
 }
@@ -338,18 +305,11 @@ impl FromStr for Pins {
         let mut cpus = Vec::new();
         for part in text.split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let cpu = |text: &str| {
-                text.trim()
-                    .parse::<usize>()
-                    .ok()
-                    .filter(|&cpu| cpu <= LAST_CPU)
-            };
+            let cpu = |text: &str| text.trim().parse::<usize>().ok().filter(|&cpu| cpu <= LAST_CPU);
             match (cpu(first), cpu(last)) {
                 (Some(first), Some(last)) if first <= last => cpus.extend(first..=last),
                 _ => {
-                    return Err(format!(
-                        "{part:?} is no CPU: give cores, none, or a list such as 0-3,8"
-                    ));
+                    return Err(format!("{part:?} is no CPU: give cores, none, or a list such as 0-3,8"));
                 }
             }
         }
@@ -389,8 +349,7 @@ impl FromStr for Span {
             "m" => Some(Duration::from_secs(u64::from(count) * 60)),
             _ => None,
         });
-        span.map(Span)
-            .ok_or_else(|| format!("{text:?} is no span of time: give 500ms, 10s or 2m"))
+        span.map(Span).ok_or_else(|| format!("{text:?} is no span of time: give 500ms, 10s or 2m"))
     }
 }
 

@@ -46,15 +46,8 @@ pub enum DataDirError {
 impl DataDir {
     /// Makes the directory, with access for its owner alone, unless it is there, and locks it.
     pub(crate) fn open(path: &Path) -> Result<DataDir, DataDirError> {
-        let unusable = |source| DataDirError::Unusable {
-            path: path.to_path_buf(),
-            source,
-        };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(unusable)?;
+        let unusable = |source| DataDirError::Unusable { path: path.to_path_buf(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
         let mut options = OpenOptions::new();
         // Not truncated before it is ours: the owner's id stands there.
         options.read(true).write(true).create(true).truncate(false);
@@ -62,16 +55,11 @@ impl DataDir {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(DataDirError::InUse {
-                    path: path.to_path_buf(),
-                    owner: owner(&lock),
-                });
+                return Err(DataDirError::InUse { path: path.to_path_buf(), owner: owner(&lock) });
             }
             Err(error) => return Err(unusable(error.into())),
         }
-        lock.set_len(0)
-            .and_then(|()| writeln!(lock, "{}", std::process::id()))
-            .map_err(unusable)?;
+        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(unusable)?;
         Ok(DataDir { _lock: lock })
     }
 }
@@ -96,10 +84,7 @@ mod tests {
         let nested = path.join("a/b");
         let first = DataDir::open(&nested).unwrap();
         let error = DataDir::open(&nested).unwrap_err().to_string();
-        assert!(
-            error.ends_with(&format!("is in use by process {}", std::process::id())),
-            "{error}"
-        );
+        assert!(error.ends_with(&format!("is in use by process {}", std::process::id())), "{error}");
         drop(first);
         DataDir::open(&nested).unwrap();
         std::fs::remove_dir_all(path).unwrap();
@@ -107,12 +92,7 @@ mod tests {
 
     #[test]
     fn a_file_in_the_way_is_said() {
-        let error = DataDir::open(Path::new("/dev/null"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with("cannot use the data directory /dev/null: "),
-            "{error}"
-        );
+        let error = DataDir::open(Path::new("/dev/null")).unwrap_err().to_string();
+        assert!(error.starts_with("cannot use the data directory /dev/null: "), "{error}");
     }
 }

@@ -17,12 +17,7 @@ impl Handler for Echo {
         Ok(())
     }
 
-    fn on_data(
-        &mut self,
-        cx: &mut Cx<'_, NoService>,
-        _: &mut (),
-        data: &mut RecvBuf<'_>,
-    ) -> Result<(), CloseReason> {
+    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, _: &mut (), data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
         cx.send_frame(data.take_all());
         Ok(())
     }

@@ -29,10 +29,11 @@ const EXPOSITION_PER_SHARD: usize = 32 * 1024;
 /// Sets a listener's limits for this handler, in an engine with so many shards.
 pub fn limited(listen: Listen, shards: usize) -> Listen {
     let answer = EXPOSITION_PER_SHARD * (shards + 1);
-    listen
-        .idle_timeout(IDLE_TIMEOUT)
-        .max_frame(megamux_http::MAX_HEAD_BYTES)
-        .send_queue(QUEUE_LOW, QUEUE_HIGH, QUEUE_HIGH + answer)
+    listen.idle_timeout(IDLE_TIMEOUT).max_frame(megamux_http::MAX_HEAD_BYTES).send_queue(
+        QUEUE_LOW,
+        QUEUE_HIGH,
+        QUEUE_HIGH + answer,
+    )
 }
 
 /// Answers `/healthz` and `/metrics`. Its listener needs [`limited`].
@@ -52,18 +53,11 @@ pub struct HttpConn {
 impl HttpHandler {
     /// `clock` gives the time for the Date header.
     pub fn new(clock: fn() -> SystemTime) -> HttpHandler {
-        HttpHandler {
-            clock,
-            answer: Vec::new(),
-        }
+        HttpHandler { clock, answer: Vec::new() }
     }
 
     /// Answers one request; an error ends the connection behind its answer.
-    fn answer(
-        &mut self,
-        cx: &mut Cx<'_, NoService>,
-        request: &Request<'_>,
-    ) -> Result<(), CloseReason> {
+    fn answer(&mut self, cx: &mut Cx<'_, NoService>, request: &Request<'_>) -> Result<(), CloseReason> {
         let to = match request.expects_continue {
             // RFC 9110 section 10.1.1: a client that waits for 100 and is answered otherwise may or may not send its
             // body, so where the next request begins is not known.
@@ -74,9 +68,7 @@ impl HttpHandler {
             ("/healthz", "GET" | "HEAD") => self.text(to, Status::Ok, "ok\n"),
             ("/metrics", "GET" | "HEAD") => {
                 let body = metrics::exposition(&cx.engine().stats());
-                self.begin(to, Status::Ok)
-                    .header("content-type", metrics::CONTENT_TYPE)
-                    .body(body.as_bytes());
+                self.begin(to, Status::Ok).header("content-type", metrics::CONTENT_TYPE).body(body.as_bytes());
             }
             // RFC 9110 section 15.5.6: 405 names what is allowed.
             ("/healthz" | "/metrics", _) => self
@@ -84,18 +76,10 @@ impl HttpHandler {
                 .header("allow", "GET, HEAD")
                 .header("content-type", TEXT)
                 .body(b"method not allowed\n"),
-            _ => self.text(
-                to,
-                Status::NotFound,
-                "not found: there are /healthz and /metrics\n",
-            ),
+            _ => self.text(to, Status::NotFound, "not found: there are /healthz and /metrics\n"),
         }
         cx.send(&self.answer);
-        if to.keep_alive() {
-            Ok(())
-        } else {
-            Err(CloseReason::Requested)
-        }
+        if to.keep_alive() { Ok(()) } else { Err(CloseReason::Requested) }
     }
 
     /// Answers what is no request.
@@ -106,9 +90,7 @@ impl HttpHandler {
     }
 
     fn text(&mut self, to: ReplyTo, status: Status, body: &str) {
-        self.begin(to, status)
-            .header("content-type", TEXT)
-            .body(body.as_bytes());
+        self.begin(to, status).header("content-type", TEXT).body(body.as_bytes());
     }
 
     fn begin(&mut self, to: ReplyTo, status: Status) -> Response<'_> {
@@ -123,11 +105,7 @@ impl Handler for HttpHandler {
     type Service = NoService;
     type Conn = HttpConn;
 
-    fn on_open(
-        &mut self,
-        _: &mut Cx<'_, NoService>,
-        _: &ConnInfo,
-    ) -> Result<HttpConn, CloseReason> {
+    fn on_open(&mut self, _: &mut Cx<'_, NoService>, _: &ConnInfo) -> Result<HttpConn, CloseReason> {
         Ok(HttpConn::default())
     }
 
@@ -142,9 +120,7 @@ impl Handler for HttpHandler {
             let (consumed, answered) = match conn.decoder.decode(data) {
                 Ok(Decoded::NeedMore) => break,
                 Ok(Decoded::Request { consumed, request }) => (consumed, self.answer(cx, &request)),
-                Ok(Decoded::Body { consumed, .. } | Decoded::Finished { consumed }) => {
-                    (consumed, Ok(()))
-                }
+                Ok(Decoded::Body { consumed, .. } | Decoded::Finished { consumed }) => (consumed, Ok(())),
                 Err(error) => {
                     return Err(self.refuse(cx, HttpError::status(error), &error.to_string()));
                 }
@@ -156,17 +132,8 @@ impl Handler for HttpHandler {
         Ok(())
     }
 
-    fn on_timer(
-        &mut self,
-        cx: &mut Cx<'_, NoService>,
-        _: &mut HttpConn,
-        _: TimerKey,
-    ) -> Result<(), CloseReason> {
-        Err(self.refuse(
-            cx,
-            Status::RequestTimeout,
-            "the request did not come in time",
-        ))
+    fn on_timer(&mut self, cx: &mut Cx<'_, NoService>, _: &mut HttpConn, _: TimerKey) -> Result<(), CloseReason> {
+        Err(self.refuse(cx, Status::RequestTimeout, "the request did not come in time"))
     }
 }
 

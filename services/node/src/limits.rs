@@ -42,24 +42,12 @@ pub struct TooFewDescriptors {
 /// Raises the soft limit to the hard one.
 pub(crate) fn raise() -> Descriptors {
     let found = getrlimit(Resource::Nofile);
-    let unraised = Descriptors {
-        limit: found.current.unwrap_or(u64::MAX),
-        raised_from: None,
-    };
+    let unraised = Descriptors { limit: found.current.unwrap_or(u64::MAX), raised_from: None };
     if found.current == found.maximum {
         return unraised;
     }
-    match setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: found.maximum,
-            maximum: found.maximum,
-        },
-    ) {
-        Ok(()) => Descriptors {
-            limit: found.maximum.unwrap_or(u64::MAX),
-            raised_from: Some(unraised.limit),
-        },
+    match setrlimit(Resource::Nofile, Rlimit { current: found.maximum, maximum: found.maximum }) {
+        Ok(()) => Descriptors { limit: found.maximum.unwrap_or(u64::MAX), raised_from: Some(unraised.limit) },
         Err(error) => {
             tracing::warn!(%error, "RLIMIT_NOFILE could not be raised");
             unraised
@@ -74,12 +62,7 @@ impl Descriptors {
         let per_shard = SHARD_DESCRIPTORS + listeners as u64;
         let needed = SHARED_DESCRIPTORS + per_shard * shards as u64;
         match self.limit < needed {
-            true => Err(TooFewDescriptors {
-                limit: self.limit,
-                needed,
-                shards,
-                listeners,
-            }),
+            true => Err(TooFewDescriptors { limit: self.limit, needed, shards, listeners }),
             false => Ok(()),
         }
     }
@@ -96,30 +79,17 @@ mod tests {
 
     #[test]
     fn every_shard_and_listener_is_counted() {
-        let of = |limit| Descriptors {
-            limit,
-            raised_from: None,
-        };
+        let of = |limit| Descriptors { limit, raised_from: None };
         assert_eq!(of(24 + 2 * (2 + 3)).check(2, 3), Ok(()));
         let error = of(33).check(2, 3).unwrap_err();
         assert_eq!(error.needed, 34);
-        assert!(
-            error
-                .to_string()
-                .starts_with("too few descriptors: RLIMIT_NOFILE allows 33, and 2 shards")
-        );
+        assert!(error.to_string().starts_with("too few descriptors: RLIMIT_NOFILE allows 33, and 2 shards"));
         assert_eq!(of(u64::MAX).check(152, 3), Ok(()));
     }
 
     #[test]
     fn a_table_is_bounded_three_ways() {
-        let of = |limit, configured| {
-            Descriptors {
-                limit,
-                raised_from: None,
-            }
-            .connections_per_shard(configured)
-        };
+        let of = |limit, configured| Descriptors { limit, raised_from: None }.connections_per_shard(configured);
         assert_eq!(of(20_000, 1 << 20), 20_000);
         assert_eq!(of(u64::MAX, u32::MAX), 1 << 20);
         assert_eq!(of(u64::MAX, 100), 100);

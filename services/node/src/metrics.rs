@@ -38,29 +38,13 @@ fn node(out: &mut String, stats: &EngineStats) {
     describe(out, "megamux_build", "info", Unit::None, "What is running.");
     let version = ("version", env!("CARGO_PKG_VERSION"));
     let features = config::features().join(" ");
-    sample(
-        out,
-        "megamux_build_info",
-        &[version, ("features", &features)],
-        1,
-    );
-    describe(
-        out,
-        "megamux_uptime_seconds",
-        "gauge",
-        Unit::Seconds,
-        "Time since the engine started.",
-    );
+    sample(out, "megamux_build_info", &[version, ("features", &features)], 1);
+    describe(out, "megamux_uptime_seconds", "gauge", Unit::Seconds, "Time since the engine started.");
     let uptime = Duration::from_nanos(stats.at.as_nanos());
     sample(out, "megamux_uptime_seconds", &[], uptime.as_secs_f64());
     let help = "Panics of services, each followed by a restart.";
     describe(out, "megamux_service_panics", "counter", Unit::None, help);
-    sample(
-        out,
-        "megamux_service_panics_total",
-        &[],
-        stats.service_panics,
-    );
+    sample(out, "megamux_service_panics_total", &[], stats.service_panics);
 }
 
 /// The lines in front of a family's samples. The name ends with the unit, as the format demands.
@@ -82,9 +66,7 @@ fn samples(out: &mut String, metric: &Metric<'_>) {
     match metric.value {
         Value::Count(count) => sample(out, metric.name, &labels, count),
         Value::Time(span) => sample(out, metric.name, &labels, span.as_secs_f64()),
-        Value::Histogram(spans) => {
-            histogram(out, metric.name, &labels, spans.buckets(), spans.sum())
-        }
+        Value::Histogram(spans) => histogram(out, metric.name, &labels, spans.buckets(), spans.sum()),
     }
 }
 
@@ -169,31 +151,15 @@ megamux_received_bytes_total{shard=\"1\"} 42
     #[test]
     fn time_is_in_seconds_and_labels_follow_the_shard() {
         let text = exposition(&stats());
-        assert!(
-            text.contains("\nmegamux_tick_running_seconds{shard=\"1\"} 1.5\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("\nmegamux_closes_total{shard=\"0\",reason=\"kicked\"} 0\n"),
-            "{text}"
-        );
+        assert!(text.contains("\nmegamux_tick_running_seconds{shard=\"1\"} 1.5\n"), "{text}");
+        assert!(text.contains("\nmegamux_closes_total{shard=\"0\",reason=\"kicked\"} 0\n"), "{text}");
     }
 
     #[test]
     fn buckets_are_cumulative_and_end_in_infinity() {
         let mut out = String::new();
-        let buckets = [
-            (Some(Duration::from_nanos(256)), 2),
-            (Some(Duration::from_millis(500)), 3),
-            (None, 1),
-        ];
-        histogram(
-            &mut out,
-            "h_seconds",
-            &[("shard", "0")],
-            buckets.into_iter(),
-            Duration::from_millis(2250),
-        );
+        let buckets = [(Some(Duration::from_nanos(256)), 2), (Some(Duration::from_millis(500)), 3), (None, 1)];
+        histogram(&mut out, "h_seconds", &[("shard", "0")], buckets.into_iter(), Duration::from_millis(2250));
         let expect = "\
 h_seconds_bucket{shard=\"0\",le=\"0.000000256\"} 2
 h_seconds_bucket{shard=\"0\",le=\"0.5\"} 5

@@ -24,19 +24,11 @@ pub struct ProxyFilter {
 
 /// Has a listener's connections begin with a PROXY header.
 pub fn behind_proxy(listen: Listen) -> Listen {
-    listen
-        .handshake_timeout(HEADER_TIMEOUT)
-        .filter(|| Box::new(ProxyFilter::default()))
+    listen.handshake_timeout(HEADER_TIMEOUT).filter(|| Box::new(ProxyFilter::default()))
 }
 
 impl Filter for ProxyFilter {
-    fn receive(
-        &mut self,
-        _: Time,
-        wire: &[u8],
-        _: &mut Vec<u8>,
-        _: &mut Vec<u8>,
-    ) -> Result<usize, CloseReason> {
+    fn receive(&mut self, _: Time, wire: &[u8], _: &mut Vec<u8>, _: &mut Vec<u8>) -> Result<usize, CloseReason> {
         match self.decoder.decode(wire) {
             Ok(Status::NeedMore) => Ok(0),
             Ok(Status::Done { consumed, header }) => {
@@ -89,10 +81,7 @@ mod tests {
         let mut filter = ProxyFilter::default();
         for len in 0..WIRE.len() {
             assert_eq!(receive(&mut filter, &WIRE[..len]), Ok(0));
-            assert_eq!(
-                (filter.status(), filter.peer()),
-                (FilterStatus::Opening, None)
-            );
+            assert_eq!((filter.status(), filter.peer()), (FilterStatus::Opening, None));
         }
     }
 

@@ -40,9 +40,7 @@ impl ServeError {
     /// 2 if the settings are to blame, 1 if the machine is.
     pub fn exit_code(&self) -> u8 {
         match self {
-            ServeError::Start(
-                StartError::Address(_) | StartError::Config(_) | StartError::Service { .. },
-            ) => 2,
+            ServeError::Start(StartError::Address(_) | StartError::Config(_) | StartError::Service { .. }) => 2,
             _ => 1,
         }
     }
@@ -54,11 +52,7 @@ impl ServeError {
 ///
 /// See [`ServeError`].
 pub fn run(settings: &Settings) -> Result<(), ServeError> {
-    let _data_dir = settings
-        .data_dir
-        .as_deref()
-        .map(DataDir::open)
-        .transpose()?;
+    let _data_dir = settings.data_dir.as_deref().map(DataDir::open).transpose()?;
     let descriptors = limits::raise();
     let config = config(settings);
     let connections_per_shard = config.connections_per_shard;
@@ -95,28 +89,16 @@ fn config(settings: &Settings) -> Config {
 }
 
 /// Adds a listener.
-#[allow(
-    unused_variables,
-    unreachable_patterns,
-    reason = "depends on what is built"
-)]
+#[allow(unused_variables, unreachable_patterns, reason = "depends on what is built")]
 fn add(builder: &mut Builder, on: &ListenerSettings) -> Result<EndpointId, StartError> {
     let listen = Listen::addr(on.addr.clone());
     #[cfg(feature = "proxy")]
-    let listen = if on.proxy_protocol {
-        crate::proxy::behind_proxy(listen)
-    } else {
-        listen
-    };
+    let listen = if on.proxy_protocol { crate::proxy::behind_proxy(listen) } else { listen };
     match on.listener {
         #[cfg(feature = "telnet")]
         Listener::Telnet => {
             use crate::engine::Placement;
-            megamux_console::install(
-                builder,
-                listen.max_connections(MAX_OPERATORS),
-                Placement::Thread,
-            )
+            megamux_console::install(builder, listen.max_connections(MAX_OPERATORS), Placement::Thread)
         }
         #[cfg(feature = "http")]
         Listener::Http => {
@@ -127,26 +109,15 @@ fn add(builder: &mut Builder, on: &ListenerSettings) -> Result<EndpointId, Start
         #[cfg(feature = "echo")]
         Listener::Echo => builder.listen(listen, &crate::engine::NO_SERVICE, |_| crate::echo::Echo),
         // Settings name no such listener.
-        missing => Err(StartError::Config(format!(
-            "this build has no {}",
-            missing.name()
-        ))),
+        missing => Err(StartError::Config(format!("this build has no {}", missing.name()))),
     }
 }
 
 /// The addresses of the listeners, as bound.
 fn bound(engine: &Engine, endpoints: &[(Listener, EndpointId)]) -> Vec<(Listener, Addr)> {
     let addrs = engine.local_addrs();
-    let addr = |id| {
-        addrs
-            .iter()
-            .find(|(endpoint, _)| *endpoint == id)
-            .map(|(_, addr)| addr.clone())
-    };
-    endpoints
-        .iter()
-        .filter_map(|&(listener, id)| Some((listener, addr(id)?)))
-        .collect()
+    let addr = |id| addrs.iter().find(|(endpoint, _)| *endpoint == id).map(|(_, addr)| addr.clone());
+    endpoints.iter().filter_map(|&(listener, id)| Some((listener, addr(id)?))).collect()
 }
 
 #[cfg(test)]
@@ -168,9 +139,6 @@ mod tests {
     #[test]
     fn a_refused_ring_is_one_clear_line() {
         let error = ServeError::from(StartError::Driver(RingError::Refused)).to_string();
-        assert!(
-            !error.contains('\n') && error.contains("seccomp"),
-            "{error}"
-        );
+        assert!(!error.contains('\n') && error.contains("seccomp"), "{error}");
     }
 }

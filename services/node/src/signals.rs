@@ -20,10 +20,7 @@ pub(crate) fn watch(engine: Handle, drain_timeout: Duration) -> io::Result<()> {
         let mut arrived = signals.forever();
         if let Some(first) = arrived.next() {
             let signal = signal_name(first).unwrap_or("a signal");
-            tracing::info!(
-                ?drain_timeout,
-                "{signal}: draining; a second signal ends it at once"
-            );
+            tracing::info!(?drain_timeout, "{signal}: draining; a second signal ends it at once");
             engine.drain(drain_timeout);
         }
         if let Some(second) = arrived.next() {
@@ -31,8 +28,5 @@ pub(crate) fn watch(engine: Handle, drain_timeout: Duration) -> io::Result<()> {
             let _ = emulate_default_handler(second);
         }
     };
-    thread::Builder::new()
-        .name("signals".into())
-        .spawn(wait)
-        .map(drop)
+    thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
 }

@@ -3,9 +3,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use megamux_engine::{
-    CloseReason, ConnInfo, Cx, EndpointId, Frame, Handler, NoService, RecvBuf, Service, TimerKey,
-};
+use megamux_engine::{CloseReason, ConnInfo, Cx, EndpointId, Frame, Handler, NoService, RecvBuf, Service, TimerKey};
 
 type Outcome = Result<(), CloseReason>;
 
@@ -23,12 +21,7 @@ impl Handler for Echo {
         Ok(())
     }
 
-    fn on_data(
-        &mut self,
-        cx: &mut Cx<'_, NoService>,
-        (): &mut (),
-        data: &mut RecvBuf<'_>,
-    ) -> Outcome {
+    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, (): &mut (), data: &mut RecvBuf<'_>) -> Outcome {
         self.turn += 1;
         match self.turn % 3 {
             0 => cx.send_frame(data.take_all()),
@@ -59,12 +52,7 @@ impl Handler for Lines {
         Ok(())
     }
 
-    fn on_data(
-        &mut self,
-        cx: &mut Cx<'_, NoService>,
-        (): &mut (),
-        data: &mut RecvBuf<'_>,
-    ) -> Outcome {
+    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, (): &mut (), data: &mut RecvBuf<'_>) -> Outcome {
         while let Some(end) = data.iter().position(|byte| *byte == b'\n') {
             cx.send_frame(data.take(end + 1));
         }
@@ -149,12 +137,7 @@ impl<S: Service<In = Frame, Out = Frame>> Handler for Relay<S> {
         Ok(RelayConn::default())
     }
 
-    fn on_data(
-        &mut self,
-        cx: &mut Cx<'_, S>,
-        _: &mut RelayConn,
-        data: &mut RecvBuf<'_>,
-    ) -> Outcome {
+    fn on_data(&mut self, cx: &mut Cx<'_, S>, _: &mut RelayConn, data: &mut RecvBuf<'_>) -> Outcome {
         // Taken only with room for it: nothing to drop.
         if cx.try_reserve().is_none() {
             return Ok(());
@@ -223,12 +206,7 @@ impl Handler for Pusher {
         Ok(sent)
     }
 
-    fn on_data(
-        &mut self,
-        _: &mut Cx<'_, NoService>,
-        _: &mut usize,
-        data: &mut RecvBuf<'_>,
-    ) -> Outcome {
+    fn on_data(&mut self, _: &mut Cx<'_, NoService>, _: &mut usize, data: &mut RecvBuf<'_>) -> Outcome {
         data.consume(data.len());
         Ok(())
     }
@@ -251,21 +229,12 @@ impl Handler for Door {
         Ok(())
     }
 
-    fn on_data(
-        &mut self,
-        cx: &mut Cx<'_, NoService>,
-        (): &mut (),
-        data: &mut RecvBuf<'_>,
-    ) -> Outcome {
+    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, (): &mut (), data: &mut RecvBuf<'_>) -> Outcome {
         let Some(end) = data.iter().position(|byte| *byte == b'\n') else {
             return Ok(());
         };
         let line = data.take(end + 1);
-        assert_ne!(
-            &line[..],
-            b"panic\n",
-            "the line that this handler cannot bear"
-        );
+        assert_ne!(&line[..], b"panic\n", "the line that this handler cannot bear");
         cx.send_frame(line);
         // Half of what is left goes by hand, the other half stays unread: both must arrive, in this order.
         let leftover = data.take(data.len() / 2);

@@ -32,9 +32,8 @@ pub fn for_seeds(fixed: u64, test: impl Fn(u64)) {
     if let Ok(seed) = std::env::var("MEGAMUX_SIM_SEED") {
         return test(seed.parse().expect("MEGAMUX_SIM_SEED is a number"));
     }
-    let fresh = std::env::var("MEGAMUX_SIM_FRESH").map_or(FRESH, |fresh| {
-        fresh.parse().expect("MEGAMUX_SIM_FRESH is a number")
-    });
+    let fresh =
+        std::env::var("MEGAMUX_SIM_FRESH").map_or(FRESH, |fresh| fresh.parse().expect("MEGAMUX_SIM_FRESH is a number"));
     let base = RandomState::new().hash_one(0) >> 1;
     for seed in (0..fixed).chain((0..fresh).map(|fresh| base + fresh)) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(seed))) {

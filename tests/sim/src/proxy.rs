@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::io;
 
 use megamux_engine::net::Addr;
-use megamux_engine::{
-    CloseReason, ConnId, ConnInfo, Cx, EndpointCx, Handler, NoService, Origin, RecvBuf,
-};
+use megamux_engine::{CloseReason, ConnId, ConnInfo, Cx, EndpointCx, Handler, NoService, Origin, RecvBuf};
 
 type Outcome = Result<(), CloseReason>;
 
@@ -20,10 +18,7 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy to `to`.
     pub fn new(to: &str) -> Proxy {
-        Proxy {
-            to: to.parse().expect("an address"),
-            partners: HashMap::new(),
-        }
+        Proxy { to: to.parse().expect("an address"), partners: HashMap::new() }
     }
 }
 
@@ -31,11 +26,7 @@ impl Handler for Proxy {
     type Service = NoService;
     type Conn = ConnId;
 
-    fn on_open(
-        &mut self,
-        cx: &mut Cx<'_, NoService>,
-        info: &ConnInfo,
-    ) -> Result<ConnId, CloseReason> {
+    fn on_open(&mut self, cx: &mut Cx<'_, NoService>, info: &ConnInfo) -> Result<ConnId, CloseReason> {
         if let Origin::Dialed(tag) = info.origin {
             let first = ConnId::from_bits(tag);
             self.partners.insert(first, info.id);
@@ -51,12 +42,7 @@ impl Handler for Proxy {
         Ok(info.id)
     }
 
-    fn on_data(
-        &mut self,
-        cx: &mut Cx<'_, NoService>,
-        id: &mut ConnId,
-        data: &mut RecvBuf<'_>,
-    ) -> Outcome {
+    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, id: &mut ConnId, data: &mut RecvBuf<'_>) -> Outcome {
         let Some(partner) = self.partners.get(id).copied() else {
             return Ok(());
         };
@@ -81,13 +67,7 @@ impl Handler for Proxy {
         }
     }
 
-    fn on_connect_failed(
-        &mut self,
-        cx: &mut EndpointCx<'_, NoService>,
-        tag: u64,
-        _: &Addr,
-        _: io::Error,
-    ) {
+    fn on_connect_failed(&mut self, cx: &mut EndpointCx<'_, NoService>, tag: u64, _: &Addr, _: io::Error) {
         cx.close_conn(ConnId::from_bits(tag), CloseReason::Requested);
     }
 }

@@ -26,17 +26,9 @@ impl Heard {
                 assert_eq!(info.id, conn);
                 assert_eq!(open.insert(conn, true), None, "{conn:?} opened twice");
             }
-            Input::Frame(_) => assert_eq!(
-                open.get(&conn),
-                Some(&true),
-                "a frame of {conn:?}, which is not open"
-            ),
+            Input::Frame(_) => assert_eq!(open.get(&conn), Some(&true), "a frame of {conn:?}, which is not open"),
             Input::Close(_) => {
-                assert_eq!(
-                    open.insert(conn, false),
-                    Some(true),
-                    "a close of {conn:?}, which is not open"
-                );
+                assert_eq!(open.insert(conn, false), Some(true), "a close of {conn:?}, which is not open");
             }
         });
     }
@@ -49,15 +41,8 @@ impl Heard {
     /// Every connection that was opened was closed.
     pub fn assert_all_closed(&self) {
         self.with(|open| {
-            let left: Vec<_> = open
-                .iter()
-                .filter(|(_, is_open)| **is_open)
-                .map(|(conn, _)| *conn)
-                .collect();
-            assert!(
-                left.is_empty(),
-                "the service never heard the end of {left:?}"
-            );
+            let left: Vec<_> = open.iter().filter(|(_, is_open)| **is_open).map(|(conn, _)| *conn).collect();
+            assert!(left.is_empty(), "the service never heard the end of {left:?}");
         });
     }
 }
@@ -71,9 +56,7 @@ pub struct Repeat {
 impl Repeat {
     /// One that tells `heard` what it hears.
     pub fn new(heard: &Heard) -> Repeat {
-        Repeat {
-            heard: heard.clone(),
-        }
+        Repeat { heard: heard.clone() }
     }
 }
 
@@ -101,11 +84,7 @@ pub struct Shout {
 impl Shout {
     /// One that tells `heard` what it hears.
     pub fn new(heard: &Heard, times: usize) -> Shout {
-        Shout {
-            heard: heard.clone(),
-            times,
-            conns: Vec::new(),
-        }
+        Shout { heard: heard.clone(), times, conns: Vec::new() }
     }
 }
 

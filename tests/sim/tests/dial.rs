@@ -2,18 +2,14 @@
 
 use megamux_engine::sim::{Faults, Script, Sim};
 use megamux_engine::{Listen, NO_SERVICE};
-use megamux_sim_tests::{
-    ADDR, Proxy, SECOND, builder, config, echo_begun_peers, echo_peers, for_seeds, simulate,
-};
+use megamux_sim_tests::{ADDR, Proxy, SECOND, builder, config, echo_begun_peers, echo_peers, for_seeds, simulate};
 
 const BEHIND: &str = "10.9.9.9:80";
 
 fn proxy(seed: u64, faults: Faults, peers: fn(&mut Sim, usize, usize)) {
     let mut builder = builder(config(2));
     let listen = Listen::tcp(ADDR).handshake_timeout(5 * SECOND);
-    builder
-        .listen(listen, &NO_SERVICE, |_| Proxy::new(BEHIND))
-        .unwrap();
+    builder.listen(listen, &NO_SERVICE, |_| Proxy::new(BEHIND)).unwrap();
     let mut sim = simulate(seed, faults, builder);
     sim.serve(BEHIND, Script::new().echo().finish());
     peers(&mut sim, 8, 20_000);
@@ -38,9 +34,7 @@ fn a_proxy_survives_failing_dials_and_resets() {
 fn a_refused_dial_is_an_event() {
     for_seeds(30, |seed| {
         let mut builder = builder(config(1));
-        builder
-            .listen(Listen::tcp(ADDR), &NO_SERVICE, |_| Proxy::new(BEHIND))
-            .unwrap();
+        builder.listen(Listen::tcp(ADDR), &NO_SERVICE, |_| Proxy::new(BEHIND)).unwrap();
         let mut sim = simulate(seed, Faults::gentle(seed), builder);
         for _ in 0..5 {
             sim.connect(ADDR, Script::new().send("hello").await_end().expect(""));

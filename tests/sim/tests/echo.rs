@@ -2,15 +2,11 @@
 
 use megamux_engine::sim::Faults;
 use megamux_engine::{Listen, NO_SERVICE, Placement, Time};
-use megamux_sim_tests::{
-    ADDR, Echo, Heard, Relay, Repeat, SECOND, builder, config, echo_peers, for_seeds, simulate,
-};
+use megamux_sim_tests::{ADDR, Echo, Heard, Relay, Repeat, SECOND, builder, config, echo_peers, for_seeds, simulate};
 
 fn echo(seed: u64, faults: Faults, shards: usize) {
     let mut builder = builder(config(shards));
-    builder
-        .listen(Listen::tcp(ADDR), &NO_SERVICE, |_| Echo::default())
-        .unwrap();
+    builder.listen(Listen::tcp(ADDR), &NO_SERVICE, |_| Echo::default()).unwrap();
     let mut sim = simulate(seed, faults, builder);
     echo_peers(&mut sim, 12, 40_000);
     sim.quiesce(120 * SECOND);
@@ -24,16 +20,12 @@ fn a_perfect_world_echoes() {
 
 #[test]
 fn gentle_faults_lose_nothing() {
-    for_seeds(200, |seed| {
-        echo(seed, Faults::gentle(seed), 1 + (seed % 3) as usize)
-    });
+    for_seeds(200, |seed| echo(seed, Faults::gentle(seed), 1 + (seed % 3) as usize));
 }
 
 #[test]
 fn rough_faults_leave_nothing_behind() {
-    for_seeds(200, |seed| {
-        echo(seed, Faults::rough(seed), 1 + (seed % 3) as usize)
-    });
+    for_seeds(200, |seed| echo(seed, Faults::rough(seed), 1 + (seed % 3) as usize));
 }
 
 /// Everything that two runs of a seed could differ in: the time, and every figure of every shard.
@@ -41,12 +33,8 @@ fn trace(seed: u64) -> (Time, String) {
     let heard = Heard::default();
     let mut builder = builder(config(2));
     let tells = heard.clone();
-    let repeat = builder
-        .service("repeat", Placement::Thread, move || Repeat::new(&tells))
-        .unwrap();
-    builder
-        .listen(Listen::tcp(ADDR), &repeat, |_| Relay::default())
-        .unwrap();
+    let repeat = builder.service("repeat", Placement::Thread, move || Repeat::new(&tells)).unwrap();
+    builder.listen(Listen::tcp(ADDR), &repeat, |_| Relay::default()).unwrap();
     let mut sim = simulate(seed, Faults::rough(seed), builder);
     echo_peers(&mut sim, 12, 20_000);
     sim.quiesce(200 * SECOND);

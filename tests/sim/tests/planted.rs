@@ -18,17 +18,11 @@ fn everything(seed: u64) {
     config.lane_capacity = 8;
     let mut builder = builder(config);
     let tells = heard.clone();
-    let repeat = builder
-        .service("repeat", Placement::Thread, move || Repeat::new(&tells))
-        .unwrap();
+    let repeat = builder.service("repeat", Placement::Thread, move || Repeat::new(&tells)).unwrap();
     // Half of the seeds look at the handler alone, the others at the service too.
     match seed % 2 {
-        0 => builder
-            .listen(Listen::tcp(ADDR), &NO_SERVICE, |_| Echo::default())
-            .unwrap(),
-        _ => builder
-            .listen(Listen::tcp(ADDR), &repeat, |_| Relay::default())
-            .unwrap(),
+        0 => builder.listen(Listen::tcp(ADDR), &NO_SERVICE, |_| Echo::default()).unwrap(),
+        _ => builder.listen(Listen::tcp(ADDR), &repeat, |_| Relay::default()).unwrap(),
     };
     let mut sim = simulate(seed, Faults::rough(seed), builder);
     echo_peers(&mut sim, 12, 20_000);

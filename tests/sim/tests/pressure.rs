@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use megamux_engine::sim::{Faults, Pace, Script, Sim};
 use megamux_engine::{
-    CloseReason, ConnId, ConnInfo, Cx, Filter, FilterStatus, Frame, Handler, Input, Listen,
-    NO_SERVICE, NoService, Placement, RecvBuf, Scope, Service, ServiceCx, Time, TimerKey,
+    CloseReason, ConnId, ConnInfo, Cx, Filter, FilterStatus, Frame, Handler, Input, Listen, NO_SERVICE, NoService,
+    Placement, RecvBuf, Scope, Service, ServiceCx, Time, TimerKey,
 };
 use megamux_sim_tests::{ADDR, Echo, Pusher, SECOND, builder, config, for_seeds, simulate};
 
@@ -57,9 +57,7 @@ fn most_unread(sim: &mut Sim) -> usize {
 fn a_pause_stops_a_receive_that_has_no_credit() {
     for_seeds(10, |seed| {
         let mut builder = builder(config(1));
-        builder
-            .listen(Listen::tcp(ADDR), &NO_SERVICE, |_| Pauser)
-            .unwrap();
+        builder.listen(Listen::tcp(ADDR), &NO_SERVICE, |_| Pauser).unwrap();
         let mut faults = Faults::none();
         faults.recv_budget = false;
         faults.window = 16 * 1024;
@@ -112,21 +110,13 @@ fn the_budget_takes_those_who_have_said_good_bye_too() {
         let mut config = config(1);
         config.shard_budget = 100_000;
         let mut builder = builder(config);
-        let flood = |_| Flood {
-            bytes: 60_000,
-            close: true,
-        };
-        builder
-            .listen(Listen::tcp(ADDR), &NO_SERVICE, flood)
-            .unwrap();
+        let flood = |_| Flood { bytes: 60_000, close: true };
+        builder.listen(Listen::tcp(ADDR), &NO_SERVICE, flood).unwrap();
         let mut faults = Faults::gentle(seed);
         faults.window = 512;
         let mut sim = simulate(seed, faults, builder);
         for _ in 0..6 {
-            sim.connect(
-                ADDR,
-                Script::new().read(Pace::Stopped).wait(60 * SECOND).reset(),
-            );
+            sim.connect(ADDR, Script::new().read(Pace::Stopped).wait(60 * SECOND).reset());
         }
         sim.run_for(4 * SECOND);
         let held = sim.stats().total().send_queue_bytes;
@@ -140,10 +130,7 @@ fn the_budget_takes_those_who_have_said_good_bye_too() {
 fn nothing_is_queued_above_the_cap() {
     for_seeds(5, |seed| {
         let mut builder = builder(config(1));
-        let flood = |_| Flood {
-            bytes: 10_000_000,
-            close: false,
-        };
+        let flood = |_| Flood { bytes: 10_000_000, close: false };
         let listen = Listen::tcp(ADDR).send_queue(1000, 10_000, 100_000);
         builder.listen(listen, &NO_SERVICE, flood).unwrap();
         let mut sim = simulate(seed, Faults::none(), builder);
@@ -162,22 +149,13 @@ fn a_peer_that_takes_a_long_chain_slowly_gets_all_of_it() {
     for_seeds(20, |seed| {
         let mut builder = builder(config(1));
         let listen = Listen::tcp(ADDR).write_stall_timeout(3 * SECOND);
-        let pusher = |_| Pusher {
-            bytes: 60_000,
-            high: usize::MAX,
-        };
+        let pusher = |_| Pusher { bytes: 60_000, high: usize::MAX };
         builder.listen(listen, &NO_SERVICE, pusher).unwrap();
         let mut faults = Faults::gentle(seed);
         faults.window = 4096;
         let mut sim = simulate(seed, faults, builder);
-        let pace = Pace::Bytes {
-            bytes: 2000,
-            every: SECOND,
-        };
-        let script = Script::new()
-            .read(pace)
-            .expect(Pusher::pattern(60_000))
-            .await_end();
+        let pace = Pace::Bytes { bytes: 2000, every: SECOND };
+        let script = Script::new().read(pace).expect(Pusher::pattern(60_000)).await_end();
         sim.connect(ADDR, script.finish());
         sim.quiesce(100 * SECOND);
         let closes = sim.stats().total().closes.of(CloseReason::WriteStall);
@@ -225,9 +203,7 @@ fn a_timer_that_is_put_off_by_another_of_its_tick_fires_at_its_new_time_alone() 
         let mut builder = builder(config(1));
         let seen = Arc::clone(&fired);
         let put_off = move |_| PutOff(Arc::clone(&seen));
-        builder
-            .listen(Listen::tcp(ADDR), &NO_SERVICE, put_off)
-            .unwrap();
+        builder.listen(Listen::tcp(ADDR), &NO_SERVICE, put_off).unwrap();
         let mut sim = simulate(seed, Faults::none(), builder);
         sim.connect(ADDR, Script::new().wait(5 * SECOND).finish());
         sim.quiesce(20 * SECOND);
@@ -271,12 +247,7 @@ impl Handler for Giver {
         Ok(())
     }
 
-    fn on_data(
-        &mut self,
-        cx: &mut Cx<'_, Hoarder>,
-        (): &mut (),
-        data: &mut RecvBuf<'_>,
-    ) -> Outcome {
+    fn on_data(&mut self, cx: &mut Cx<'_, Hoarder>, (): &mut (), data: &mut RecvBuf<'_>) -> Outcome {
         let frame = data.take_all();
         if let Some(permit) = cx.try_reserve() {
             permit.send(frame);
@@ -291,15 +262,9 @@ fn a_buffer_that_a_service_gives_back_is_not_slept_over() {
         let mut config = config(1);
         config.buffers = 2;
         let mut builder = builder(config);
-        let hoarder = builder
-            .service("hoarder", Placement::Thread, Hoarder::default)
-            .unwrap();
-        builder
-            .listen(Listen::tcp(ADDR), &hoarder, |_| Giver)
-            .unwrap();
-        builder
-            .listen(Listen::tcp("10.0.0.1:8"), &NO_SERVICE, |_| Echo::default())
-            .unwrap();
+        let hoarder = builder.service("hoarder", Placement::Thread, Hoarder::default).unwrap();
+        builder.listen(Listen::tcp(ADDR), &hoarder, |_| Giver).unwrap();
+        builder.listen(Listen::tcp("10.0.0.1:8"), &NO_SERVICE, |_| Echo::default()).unwrap();
         let mut faults = Faults::none();
         faults.incremental_buffers = false;
         let mut sim = simulate(seed, faults, builder);
@@ -308,10 +273,7 @@ fn a_buffer_that_a_service_gives_back_is_not_slept_over() {
             sim.connect(ADDR, script);
         }
         sim.run_for(Duration::from_millis(50));
-        let late = sim.connect(
-            "10.0.0.1:8",
-            Script::new().send("hello").wait(2 * SECOND).finish(),
-        );
+        let late = sim.connect("10.0.0.1:8", Script::new().send("hello").wait(2 * SECOND).finish());
         sim.run_for(Duration::from_millis(20));
         assert_eq!(sim.received(late), b"", "all buffers are kept");
         sim.run_for(Duration::from_millis(60));
@@ -325,13 +287,7 @@ fn a_buffer_that_a_service_gives_back_is_not_slept_over() {
 struct Delicate;
 
 impl Filter for Delicate {
-    fn receive(
-        &mut self,
-        _: Time,
-        wire: &[u8],
-        plain: &mut Vec<u8>,
-        _: &mut Vec<u8>,
-    ) -> Result<usize, CloseReason> {
+    fn receive(&mut self, _: Time, wire: &[u8], plain: &mut Vec<u8>, _: &mut Vec<u8>) -> Result<usize, CloseReason> {
         assert!(!wire.contains(&b'x'), "what this filter cannot bear");
         plain.extend_from_slice(wire);
         Ok(wire.len())
@@ -347,9 +303,7 @@ fn a_filter_that_panics_closes_its_connection_alone() {
     for_seeds(5, |seed| {
         let mut builder = builder(config(1));
         let listen = Listen::tcp(ADDR).filter(|| Box::new(Delicate));
-        builder
-            .listen(listen, &NO_SERVICE, |_| Echo::default())
-            .unwrap();
+        builder.listen(listen, &NO_SERVICE, |_| Echo::default()).unwrap();
         let mut sim = simulate(seed, Faults::gentle(seed), builder);
         sim.connect(ADDR, Script::new().send("xyz").await_end());
         let other = Script::new().send("abc").wait(SECOND).send("def").finish();

@@ -3,15 +3,10 @@
 use megamux_engine::sim::{Faults, Script};
 use megamux_engine::{Config, Listen, Placement, ShardId};
 use megamux_sim_tests::{
-    ADDR, Heard, Relay, RelayBytes, Repeat, SECOND, Shout, builder, config, echo_peers, for_seeds,
-    simulate,
+    ADDR, Heard, Relay, RelayBytes, Repeat, SECOND, Shout, builder, config, echo_peers, for_seeds, simulate,
 };
 
-const PLACEMENTS: [Placement; 3] = [
-    Placement::Thread,
-    Placement::Shard(ShardId(1)),
-    Placement::PerShard,
-];
+const PLACEMENTS: [Placement; 3] = [Placement::Thread, Placement::Shard(ShardId(1)), Placement::PerShard];
 
 /// Two shards, and lanes that are full at once.
 fn tiny_lanes() -> Config {
@@ -24,12 +19,8 @@ fn relay(seed: u64, faults: Faults, placement: Placement) {
     let heard = Heard::default();
     let mut builder = builder(tiny_lanes());
     let tells = heard.clone();
-    let service = builder
-        .service("repeat", placement, move || Repeat::new(&tells))
-        .unwrap();
-    builder
-        .listen(Listen::tcp(ADDR), &service, |_| Relay::default())
-        .unwrap();
+    let service = builder.service("repeat", placement, move || Repeat::new(&tells)).unwrap();
+    builder.listen(Listen::tcp(ADDR), &service, |_| Relay::default()).unwrap();
     let mut sim = simulate(seed, faults, builder);
     echo_peers(&mut sim, 10, 20_000);
     sim.quiesce(200 * SECOND);
@@ -57,20 +48,13 @@ fn shout(seed: u64, placement: Placement) {
     let heard = Heard::default();
     let mut builder = builder(tiny_lanes());
     let tells = heard.clone();
-    let service = builder
-        .service("shout", placement, move || Shout::new(&tells, TIMES))
-        .unwrap();
-    builder
-        .listen(Listen::tcp(ADDR), &service, |_| RelayBytes::default())
-        .unwrap();
+    let service = builder.service("shout", placement, move || Shout::new(&tells, TIMES)).unwrap();
+    builder.listen(Listen::tcp(ADDR), &service, |_| RelayBytes::default()).unwrap();
     let mut sim = simulate(seed, Faults::gentle(seed), builder);
     let bytes: Vec<u8> = (0..200).map(|at| (at % 200) as u8).collect();
     let answer: Vec<u8> = bytes.iter().flat_map(|byte| [*byte; TIMES]).collect();
     for _ in 0..6 {
-        let script = Script::new()
-            .send(&bytes)
-            .await_bytes(answer.len())
-            .finish();
+        let script = Script::new().send(&bytes).await_bytes(answer.len()).finish();
         sim.connect(ADDR, script.expect(&answer));
     }
     sim.quiesce(200 * SECOND);
@@ -92,12 +76,8 @@ fn a_service_that_panics_is_made_anew_and_its_connections_are_closed() {
             let heard = Heard::default();
             let mut builder = builder(tiny_lanes());
             let tells = heard.clone();
-            let service = builder
-                .service("shout", placement, move || Shout::new(&tells, 1))
-                .unwrap();
-            builder
-                .listen(Listen::tcp(ADDR), &service, |_| RelayBytes::default())
-                .unwrap();
+            let service = builder.service("shout", placement, move || Shout::new(&tells, 1)).unwrap();
+            builder.listen(Listen::tcp(ADDR), &service, |_| RelayBytes::default()).unwrap();
             let mut sim = simulate(seed, Faults::gentle(seed), builder);
             // Some before, one that brings it down, some after.
             for at in 0..9 {
@@ -126,12 +106,8 @@ fn a_service_closes_a_connection_after_what_it_sent() {
             let heard = Heard::default();
             let mut builder = builder(tiny_lanes());
             let tells = heard.clone();
-            let service = builder
-                .service("shout", placement, move || Shout::new(&tells, 3))
-                .unwrap();
-            builder
-                .listen(Listen::tcp(ADDR), &service, |_| RelayBytes::default())
-                .unwrap();
+            let service = builder.service("shout", placement, move || Shout::new(&tells, 3)).unwrap();
+            builder.listen(Listen::tcp(ADDR), &service, |_| RelayBytes::default()).unwrap();
             let mut sim = simulate(seed, Faults::gentle(seed), builder);
             for _ in 0..5 {
                 let script = Script::new().send([5, 6, 0xfe]).await_end().finish();

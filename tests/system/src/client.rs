@@ -92,10 +92,7 @@ pub fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, Ended) {
 
 /// Whether an error says that the other side is gone.
 pub(crate) fn is_end(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof
-    )
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof)
 }
 
 /// Whether a connection that nothing is expected on stands.

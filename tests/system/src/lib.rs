@@ -16,9 +16,7 @@ mod skip;
 mod usage;
 mod wait;
 
-pub use client::{
-    Ended, await_reaction, connect, connect_all, echo, ends_within, is_open, read_to_end, reset,
-};
+pub use client::{Ended, await_reaction, connect, connect_all, echo, ends_within, is_open, read_to_end, reset};
 pub use directory::Directory;
 pub use load::{Load, LoadReport};
 pub use metrics::Metrics;

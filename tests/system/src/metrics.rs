@@ -67,11 +67,7 @@ impl Figures {
                 (of == name && labels.contains(label)).then(|| value.parse().ok())?
             })
             .collect();
-        assert!(
-            !values.is_empty(),
-            "no sample of {name} {label}:\n{}",
-            self.0
-        );
+        assert!(!values.is_empty(), "no sample of {name} {label}:\n{}", self.0);
         values.iter().sum::<f64>() as u64
     }
 }
@@ -83,10 +79,7 @@ fn ask(stream: &mut BufReader<TcpStream>) -> Option<String> {
     let mut line = String::new();
     while line != "\r\n" {
         line.clear();
-        stream
-            .read_line(&mut line)
-            .ok()
-            .filter(|&bytes| bytes > 0)?;
+        stream.read_line(&mut line).ok().filter(|&bytes| bytes > 0)?;
         let header = line.to_ascii_lowercase();
         if let Some(value) = header.strip_prefix("content-length:") {
             length = Some(value.trim().parse::<usize>().expect("a length"));

@@ -29,9 +29,7 @@ impl Program {
     /// Debian's telnet on a terminal of its own. `None` if it is not installed: the test has been skipped.
     pub fn telnet(addr: SocketAddr) -> Option<Program> {
         let mut command = Command::new("telnet");
-        command
-            .arg(addr.ip().to_string())
-            .arg(addr.port().to_string());
+        command.arg(addr.ip().to_string()).arg(addr.port().to_string());
         Program::on_terminal(command)
     }
 
@@ -62,11 +60,7 @@ impl Program {
         let slave = OpenOptions::new().read(true).write(true).open(path);
         let slave = slave.expect("the terminal opens");
         let end = || slave.try_clone().expect("a descriptor");
-        command
-            .env("TERM", "dumb")
-            .stdin(end())
-            .stdout(end())
-            .stderr(end());
+        command.env("TERM", "dumb").stdin(end()).stdout(end()).stderr(end());
         let child = spawn(command)?;
         let master = File::from(master);
         let output = master.try_clone().expect("a descriptor");
@@ -74,12 +68,7 @@ impl Program {
     }
 
     fn new(child: Child, input: File, output: impl Read + Send + 'static) -> Program {
-        Program {
-            child,
-            input: Some(input),
-            output: chunks(output),
-            shown: Vec::new(),
-        }
+        Program { child, input: Some(input), output: chunks(output), shown: Vec::new() }
     }
 
     /// Types a line.
@@ -94,21 +83,13 @@ impl Program {
     pub fn expect(&mut self, text: &str) -> String {
         let deadline = Deadline::after(DEADLINE);
         loop {
-            let found = self
-                .shown
-                .windows(text.len())
-                .position(|window| window == text.as_bytes());
+            let found = self.shown.windows(text.len()).position(|window| window == text.as_bytes());
             if let Some(at) = found {
                 let rest = self.shown.split_off(at + text.len());
                 let before = std::mem::replace(&mut self.shown, rest);
                 return String::from_utf8_lossy(&before).into_owned();
             }
-            let what = || {
-                format!(
-                    "{text:?} shows, behind {:?}",
-                    String::from_utf8_lossy(&self.shown)
-                )
-            };
+            let what = || format!("{text:?} shows, behind {:?}", String::from_utf8_lossy(&self.shown));
             match self.output.recv_timeout(deadline.left(&what())) {
                 Ok(chunk) => self.shown.extend(chunk),
                 Err(_) => panic!("the program ends, or it is not in time: {}", what()),

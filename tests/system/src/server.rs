@@ -30,15 +30,9 @@ pub struct Options {
 impl Options {
     /// One shard that echoes and tells its metrics.
     pub fn new(caps: Caps) -> Options {
-        let options = Options {
-            arguments: Vec::new(),
-            descriptors: None,
-        };
-        let options = options
-            .set("telnet", "off")
-            .set("http", "127.0.0.1:0")
-            .set("echo", "127.0.0.1:0")
-            .set("shards", 1);
+        let options = Options { arguments: Vec::new(), descriptors: None };
+        let options =
+            options.set("telnet", "off").set("http", "127.0.0.1:0").set("echo", "127.0.0.1:0").set("shards", 1);
         match caps {
             Caps::All => options,
             Caps::Required => options.set("caps", MASK),
@@ -48,8 +42,7 @@ impl Options {
     /// Sets an option of the command line, in place of what it was.
     pub fn set(mut self, option: &str, value: impl ToString) -> Options {
         let option = format!("--{option}=");
-        self.arguments
-            .retain(|argument| !argument.starts_with(&option));
+        self.arguments.retain(|argument| !argument.starts_with(&option));
         self.arguments.push(option + &value.to_string());
         self
     }
@@ -75,20 +68,12 @@ impl Options {
             let _ = stderr.read_to_string(&mut said);
             said
         });
-        let mut server = Server {
-            child,
-            addrs: HashMap::new(),
-            said: Some(said),
-            options: self.clone(),
-        };
+        let mut server = Server { child, addrs: HashMap::new(), said: Some(said), options: self.clone() };
         if server.read_banner(&lines) {
             return Some(server);
         }
         let said = server.end();
-        assert!(
-            said.contains("io_uring"),
-            "the server does not start: {said}"
-        );
+        assert!(said.contains("io_uring"), "the server does not start: {said}");
         skip(said.trim());
         None
     }
@@ -147,16 +132,13 @@ impl Server {
     #[track_caller]
     pub fn addr(&self, listener: &str) -> SocketAddr {
         let word = self.word(listener);
-        word.parse()
-            .unwrap_or_else(|_| panic!("{listener} listens on {word:?}"))
+        word.parse().unwrap_or_else(|_| panic!("{listener} listens on {word:?}"))
     }
 
     /// What the server says of a listener's address.
     #[track_caller]
     pub fn word(&self, listener: &str) -> &str {
-        self.addrs
-            .get(listener)
-            .unwrap_or_else(|| panic!("no {listener} among {:?}", self.addrs))
+        self.addrs.get(listener).unwrap_or_else(|| panic!("no {listener} among {:?}", self.addrs))
     }
 
     /// Where it echoes.
@@ -261,10 +243,7 @@ impl Server {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.said
-            .take()
-            .and_then(|said| said.join().ok())
-            .unwrap_or_default()
+        self.said.take().and_then(|said| said.join().ok()).unwrap_or_default()
     }
 }
 

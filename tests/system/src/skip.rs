@@ -15,7 +15,6 @@ pub fn skip(reason: &str) {
         // One write of one line: test processes append at the same time.
         let line = format!("{test}: {reason}\n");
         let file = OpenOptions::new().append(true).create(true).open(path);
-        file.and_then(|mut file| file.write_all(line.as_bytes()))
-            .expect("the skip file can be written");
+        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the skip file can be written");
     }
 }

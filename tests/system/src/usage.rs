@@ -19,11 +19,8 @@ impl Usage {
 
     /// Memory that is resident and its own, not shared with other processes, in bytes.
     pub fn memory(self) -> u64 {
-        let pages: Vec<u64> = self
-            .read("statm")
-            .split_whitespace()
-            .map(|word| word.parse().expect("statm has numbers"))
-            .collect();
+        let pages: Vec<u64> =
+            self.read("statm").split_whitespace().map(|word| word.parse().expect("statm has numbers")).collect();
         (pages[1] - pages[2]) * page_size() as u64
     }
 
@@ -34,8 +31,7 @@ impl Usage {
         let (_, fields) = stat.rsplit_once(')').expect("stat has a name");
         let field = |number: usize| -> u64 {
             let word = fields.split_whitespace().nth(number - 3);
-            word.and_then(|word| word.parse().ok())
-                .expect("stat has numbers")
+            word.and_then(|word| word.parse().ok()).expect("stat has numbers")
         };
         let ticks = field(14) + field(15);
         Duration::from_secs(ticks) / clock_ticks_per_second() as u32

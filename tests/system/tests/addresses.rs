@@ -40,10 +40,7 @@ fn shards_run_where_they_are_pinned(caps: Caps) {
         let cpus = server.usage().cpus_of(&format!("shard-{shard}"));
         assert_eq!(cpus, [last.to_string()], "shard {shard}");
     }
-    let server = options
-        .set("pin", "none")
-        .start()
-        .expect("it started before");
+    let server = options.set("pin", "none").start().expect("it started before");
     // Wherever the process may run.
     let usage = server.usage();
     assert_eq!(usage.cpus_of("shard-0"), [usage.cpus()]);
@@ -71,9 +68,7 @@ fn echoes_over_a_unix_socket(caps: Caps) {
         return;
     };
     assert_eq!(server.word("echo"), listen);
-    let mut streams: Vec<_> = (0..10)
-        .map(|_| UnixStream::connect(&path).expect("the server accepts"))
-        .collect();
+    let mut streams: Vec<_> = (0..10).map(|_| UnixStream::connect(&path).expect("the server accepts")).collect();
     for stream in &mut streams {
         echo(stream, b"hello").expect("it is served");
     }

@@ -2,9 +2,7 @@
 
 use std::io::Write;
 
-use megamux_system_tests::{
-    Caps, Ended, Options, Program, Server, connect, echo, read_to_end, scenarios,
-};
+use megamux_system_tests::{Caps, Ended, Options, Program, Server, connect, echo, read_to_end, scenarios};
 
 const PROMPT: &str = "megamux> ";
 
@@ -117,10 +115,7 @@ fn session(server: &Server, parts: &[&[u8]]) -> Said {
 }
 
 fn split(bytes: &[u8]) -> Said {
-    let mut said = Said {
-        text: String::new(),
-        commands: Vec::new(),
-    };
+    let mut said = Said { text: String::new(), commands: Vec::new() };
     let mut rest = bytes;
     while let Some((&byte, after)) = rest.split_first() {
         let length = match (byte, after.first()) {

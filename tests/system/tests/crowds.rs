@@ -34,10 +34,7 @@ fn ten_thousand_connections_are_held_in_little_memory(caps: Caps) {
     let each_used = used.saturating_sub(few) as f64 / MANY as f64;
     eprintln!("{each:.0} bytes per connection, {each_used:.0} when all were just used");
     assert!(each <= MOST_BYTES, "{each:.0} bytes per connection");
-    assert!(
-        each_used <= MOST_BYTES,
-        "{each_used:.0} bytes per connection"
-    );
+    assert!(each_used <= MOST_BYTES, "{each_used:.0} bytes per connection");
 
     streams.into_iter().for_each(reset);
     drop(metrics);

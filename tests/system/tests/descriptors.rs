@@ -5,9 +5,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use megamux_system_tests::{
-    Caps, Options, Server, connect, connect_all, echo, is_open, reset, scenarios, wait_until,
-};
+use megamux_system_tests::{Caps, Options, Server, connect, connect_all, echo, is_open, reset, scenarios, wait_until};
 
 /// RLIMIT_NOFILE, and so the length of the one shard's table.
 const LIMIT: u32 = 64;
@@ -28,11 +26,7 @@ fn a_flood_is_shed_and_the_rest_is_served(caps: Caps) {
 
     // Nobody is left hanging: each is either served or sent away.
     let (served, shed) = flood(&server);
-    assert!(
-        !served.is_empty() && served.len() < LIMIT as usize,
-        "{}",
-        served.len()
-    );
+    assert!(!served.is_empty() && served.len() < LIMIT as usize, "{}", served.len());
     assert_eq!(served.len() + shed, FLOOD);
     let refusals = metrics.sum_of("megamux_refusals_total", "cause=\"table_full\"");
     assert_eq!(refusals, shed as u64, "every refusal is counted");
@@ -65,10 +59,7 @@ fn a_full_table_costs_no_time(caps: Caps) {
     let quiet = served[0].try_clone().expect("a descriptor");
     assert!(stays_quiet(&quiet, Duration::from_secs(1)));
     let busy = usage.cpu_time() - before;
-    assert!(
-        busy <= Duration::from_millis(100),
-        "{busy:?} in a second without work"
-    );
+    assert!(busy <= Duration::from_millis(100), "{busy:?} in a second without work");
 
     drop(quiet);
     served.into_iter().for_each(reset);
@@ -124,15 +115,8 @@ fn is_shed(stream: &mut TcpStream) -> bool {
     match echo(stream, b"hello") {
         Ok(()) => false,
         Err(error) => {
-            let gone = [
-                ErrorKind::ConnectionReset,
-                ErrorKind::BrokenPipe,
-                ErrorKind::UnexpectedEof,
-            ];
-            assert!(
-                gone.contains(&error.kind()),
-                "neither served nor sent away: {error}"
-            );
+            let gone = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof];
+            assert!(gone.contains(&error.kind()), "neither served nor sent away: {error}");
             true
         }
     }

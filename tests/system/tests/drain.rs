@@ -5,9 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-use megamux_system_tests::{
-    Caps, DEADLINE, Ended, Load, Options, connect, read_to_end, scenarios, wait_until,
-};
+use megamux_system_tests::{Caps, DEADLINE, Ended, Load, Options, connect, read_to_end, scenarios, wait_until};
 use rustix::process::Signal;
 
 /// More than the sockets of a connection hold, so that an answer is still with the server; less than the server stops
@@ -32,9 +30,7 @@ fn what_is_in_flight_is_answered(caps: Caps) {
         stream.write_all(&request).expect("the server reads");
     }
     let all = (streams.len() * REQUEST) as u64;
-    wait_until("all is asked", || {
-        metrics.sum("megamux_received_bytes_total") >= all
-    });
+    wait_until("all is asked", || metrics.sum("megamux_received_bytes_total") >= all);
 
     server.signal(Signal::TERM);
     for stream in &mut streams {
@@ -42,10 +38,7 @@ fn what_is_in_flight_is_answered(caps: Caps) {
         assert!(answer == request, "{} of {REQUEST} bytes", answer.len());
         assert_eq!(ended, Ended::InOrder);
     }
-    assert_eq!(
-        server.wait(DEADLINE).and_then(|status| status.code()),
-        Some(0)
-    );
+    assert_eq!(server.wait(DEADLINE).and_then(|status| status.code()), Some(0));
 }
 
 fn a_loaded_server_drains(caps: Caps) {
@@ -55,23 +48,15 @@ fn a_loaded_server_drains(caps: Caps) {
     };
     let load = Load::start(server.echo(), 500);
     let mut metrics = server.metrics();
-    wait_until("the load runs", || {
-        metrics.sum("megamux_received_bytes_total") > 1 << 20
-    });
+    wait_until("the load runs", || metrics.sum("megamux_received_bytes_total") > 1 << 20);
 
     let began = Instant::now();
     server.signal(Signal::TERM);
     assert_eq!(load.join().ended, 500, "the server closes every connection");
-    assert_eq!(
-        server.wait(DEADLINE).and_then(|status| status.code()),
-        Some(0)
-    );
+    assert_eq!(server.wait(DEADLINE).and_then(|status| status.code()), Some(0));
     let took = began.elapsed();
     eprintln!("drained in {took:?}");
-    assert!(
-        took < Duration::from_secs(5),
-        "half of the deadline: {took:?}"
-    );
+    assert!(took < Duration::from_secs(5), "half of the deadline: {took:?}");
 }
 
 fn a_peer_that_never_reads_holds_up_nothing(caps: Caps) {
@@ -85,10 +70,7 @@ fn a_peer_that_never_reads_holds_up_nothing(caps: Caps) {
     let status = server.wait(DEADLINE).expect("the deadline holds");
     let took = began.elapsed();
     assert_eq!(status.code(), Some(0));
-    assert!(
-        took < Duration::from_secs(3),
-        "a second, and what it takes to end: {took:?}"
-    );
+    assert!(took < Duration::from_secs(3), "a second, and what it takes to end: {took:?}");
     drop(deaf);
 }
 
@@ -104,18 +86,14 @@ fn a_second_signal_ends_it_at_once(caps: Caps) {
     assert!(server.is_alive(), "somebody still has to be answered");
 
     server.signal(Signal::TERM);
-    let status = server
-        .wait(Duration::from_secs(2))
-        .expect("it ends at once");
+    let status = server.wait(Duration::from_secs(2)).expect("it ends at once");
     assert_eq!(status.signal(), Some(Signal::TERM.as_raw()));
     drop(deaf);
 }
 
 /// Sends until the server takes no more.
 fn fill(mut stream: TcpStream) -> TcpStream {
-    stream
-        .set_write_timeout(Some(Duration::from_millis(200)))
-        .expect("a timeout");
+    stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a timeout");
     let full = loop {
         if let Err(error) = stream.write(&[1; 65_536]) {
             break error.kind();

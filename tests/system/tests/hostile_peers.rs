@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use megamux_system_tests::{
-    Caps, Load, Options, await_reaction, connect, connect_all, reset, scenarios,
-};
+use megamux_system_tests::{Caps, Load, Options, await_reaction, connect, connect_all, reset, scenarios};
 
 const GOOD: usize = 1_980;
 const HOSTILE: usize = 20;
@@ -29,11 +27,7 @@ fn hostile_peers_harm_nobody(caps: Caps) {
     let alone = Load::run(server.echo(), GOOD, SPAN);
     let before = server.usage().memory();
 
-    let targets = Targets {
-        echo: server.echo(),
-        http: server.addr("http"),
-        console: server.addr("telnet"),
-    };
+    let targets = Targets { echo: server.echo(), http: server.addr("http"), console: server.addr("telnet") };
     let over = Arc::new(AtomicBool::new(false));
     let until = Arc::clone(&over);
     let hostile = thread::spawn(move || attack(&targets, || until.load(Relaxed)));
@@ -139,23 +133,14 @@ fn smuggled_requests(targets: &Targets, number: usize) -> TcpStream {
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ];
     let mut stream = connect(targets.http);
-    send(
-        &mut stream,
-        REQUESTS[number / ATTACKS.len() % REQUESTS.len()].as_bytes(),
-    );
+    send(&mut stream, REQUESTS[number / ATTACKS.len() % REQUESTS.len()].as_bytes());
     stream
 }
 
 fn half_a_request(targets: &Targets, number: usize) -> TcpStream {
     let mut stream = connect(targets.http);
-    let request = format!(
-        "GET /metrics HTTP/1.1\r\nHost: a\r\nX: {}",
-        "z".repeat(60_000)
-    );
-    send(
-        &mut stream,
-        &request.as_bytes()[..number * 7919 % request.len()],
-    );
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: a\r\nX: {}", "z".repeat(60_000));
+    send(&mut stream, &request.as_bytes()[..number * 7919 % request.len()]);
     stream
 }
 
@@ -169,10 +154,7 @@ fn wrong_proxy_header(targets: &Targets, number: usize) -> TcpStream {
     let mut stream = connect(targets.console);
     // Version 2 with a length that never comes, a command and a family that do not exist.
     let (command, family) = ((number % 251) as u8, (number % 241) as u8);
-    let header = [
-        b"\r\n\r\n\0\r\nQUIT\n".as_slice(),
-        &[command, family, 255, 255],
-    ];
+    let header = [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &[command, family, 255, 255]];
     send(&mut stream, &header.concat());
     stream
 }
@@ -203,8 +185,6 @@ fn connect_and_close(targets: &Targets, number: usize) -> TcpStream {
 
 /// Sends as much as is taken at once: the server may close, or read no more.
 fn send(stream: &mut TcpStream, bytes: &[u8]) {
-    stream
-        .set_write_timeout(Some(Duration::from_millis(20)))
-        .expect("a timeout");
+    stream.set_write_timeout(Some(Duration::from_millis(20))).expect("a timeout");
     let _ = stream.write_all(bytes);
 }

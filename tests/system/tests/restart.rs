@@ -34,9 +34,7 @@ fn is_killed_and_started_again(caps: Caps, shards: usize) {
         let successor = server.successor();
         let load = Load::start(addr, CONNECTIONS);
         let mut metrics = server.metrics();
-        wait_until("the load runs", || {
-            metrics.sum("megamux_received_bytes_total") > 1 << 20
-        });
+        wait_until("the load runs", || metrics.sum("megamux_received_bytes_total") > 1 << 20);
 
         server.kill();
         server = successor.start().expect("its port is free at once");

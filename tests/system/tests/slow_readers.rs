@@ -5,9 +5,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use megamux_system_tests::{
-    Caps, Load, Options, Server, connect, ends_within, reset, scenarios, wait_until,
-};
+use megamux_system_tests::{Caps, Load, Options, Server, connect, ends_within, reset, scenarios, wait_until};
 
 const GOOD: usize = 1_980;
 const SPAN: Duration = Duration::from_secs(2);
@@ -53,9 +51,7 @@ fn who_reads_nothing_for_half_a_minute_is_closed() {
     ask_until_full(&mut stream, |_| 0);
     // Bytes to read are no news; the end of the connection is.
     assert!(ends_within(&stream, Duration::from_secs(45)), "it stays");
-    let stalls = server
-        .metrics()
-        .sum_of("megamux_closes_total", "reason=\"write_stall\"");
+    let stalls = server.metrics().sum_of("megamux_closes_total", "reason=\"write_stall\"");
     assert_eq!(stalls, 1);
     drop(stream);
     server.is_well();
@@ -72,9 +68,7 @@ fn a_slow_reader_misses_nothing(caps: Caps) {
     wait_until("bytes wait", || metrics.sum("megamux_send_queue_bytes") > 0);
 
     stream.set_nonblocking(false).expect("a socket");
-    stream
-        .shutdown(std::net::Shutdown::Write)
-        .expect("a socket");
+    stream.shutdown(std::net::Shutdown::Write).expect("a socket");
     let mut back = Vec::new();
     stream.read_to_end(&mut back).expect("all comes back");
     assert_eq!(back.len(), sent);
@@ -109,9 +103,7 @@ fn slow_readers(server: &Server) -> Vec<TcpStream> {
 
 /// Sends until the server has taken nothing more for a while. Says how many bytes that were.
 fn ask_until_full(stream: &mut TcpStream, byte: impl Fn(usize) -> u8) -> usize {
-    stream
-        .set_write_timeout(Some(Duration::from_millis(300)))
-        .expect("a timeout");
+    stream.set_write_timeout(Some(Duration::from_millis(300))).expect("a timeout");
     let mut sent = 0;
     loop {
         let chunk: Vec<_> = (sent..sent + 16_384).map(&byte).collect();

@@ -12,13 +12,8 @@ use clap::Subcommand;
 use crate::metadata;
 use crate::shell::{self, cargo};
 
-const COMPARE: [&str; 5] = [
-    "--release",
-    "--manifest-path",
-    "benches/compare/Cargo.toml",
-    "--target-dir",
-    "benches/compare/target",
-];
+const COMPARE: [&str; 5] =
+    ["--release", "--manifest-path", "benches/compare/Cargo.toml", "--target-dir", "benches/compare/target"];
 
 #[derive(Subcommand)]
 pub enum Bench {
@@ -38,9 +33,7 @@ pub enum Bench {
 
 pub fn run(what: &Bench) -> Result<()> {
     match what {
-        Bench::Micro { args } => {
-            shell::run(cargo(&["bench", "-p", "megamux-micro", "--"]).args(args))
-        }
+        Bench::Micro { args } => shell::run(cargo(&["bench", "-p", "megamux-micro", "--"]).args(args)),
         Bench::Instructions => instructions(),
         Bench::Compare { args } if measures(args) => {
             let echo = ["-p", "megamux-engine", "--example", "echo"];
@@ -82,28 +75,19 @@ fn refs(text: &str) -> Option<u64> {
 }
 
 fn compare(args: &[String]) -> Result<()> {
-    shell::run(
-        cargo(&["run", "--quiet"])
-            .args(COMPARE)
-            .arg("--")
-            .args(args),
-    )
+    shell::run(cargo(&["run", "--quiet"]).args(COMPARE).arg("--").args(args))
 }
 
 /// Options alone mean a measurement; a word is a verb of the comparison.
 fn measures(args: &[String]) -> bool {
-    args.first()
-        .is_none_or(|first| first.starts_with('-') || first == "run")
+    args.first().is_none_or(|first| first.starts_with('-') || first == "run")
 }
 
 /// The comparison's `run`, with megamux's own echo among the servers, on the servers' core like all of them.
 fn measurement(args: &[String], echo: &Path) -> Vec<String> {
     let options = args.iter().filter(|arg| *arg != "run").cloned();
     let server = format!("megamux={} {{addr}} --shards 1 --pin 0", echo.display());
-    ["run".to_owned(), "--external".to_owned(), server]
-        .into_iter()
-        .chain(options)
-        .collect()
+    ["run".to_owned(), "--external".to_owned(), server].into_iter().chain(options).collect()
 }
 
 #[cfg(test)]
@@ -125,12 +109,7 @@ mod tests {
         for args in ["--quick", "run --quick"] {
             let args = words(args);
             assert!(measures(&args));
-            let expect = [
-                "run",
-                "--external",
-                "megamux=/t/echo {addr} --shards 1 --pin 0",
-                "--quick",
-            ];
+            let expect = ["run", "--external", "megamux=/t/echo {addr} --shards 1 --pin 0", "--quick"];
             assert_eq!(measurement(&args, Path::new("/t/echo")), expect);
         }
         assert!(measures(&[]));

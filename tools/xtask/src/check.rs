@@ -19,12 +19,7 @@ pub fn run() -> Result<()> {
 
 fn formatting() -> Result<()> {
     // rustfmt colours by TERM, also into a file.
-    let style = [
-        "--check",
-        "--",
-        "--color",
-        if colours() { "always" } else { "never" },
-    ];
+    let style = ["--check", "--", "--color", if colours() { "always" } else { "never" }];
     shell::run(cargo(&["fmt", "--all"]).args(style))?;
     // Packages with manifests of their own are no members, so --all does not reach them.
     for manifest in ["fuzz/Cargo.toml", "benches/compare/Cargo.toml"] {
@@ -36,9 +31,5 @@ fn formatting() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    shell::run(
-        cargo(&["clippy", "--quiet", "--all-targets"])
-            .args(shell::WORKSPACE)
-            .args(["--", "-D", "warnings"]),
-    )
+    shell::run(cargo(&["clippy", "--quiet", "--all-targets"]).args(shell::WORKSPACE).args(["--", "-D", "warnings"]))
 }

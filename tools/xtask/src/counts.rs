@@ -20,21 +20,14 @@ impl Counts {
 
     /// Moves tests that said they skipped, and so ended well for the runner, from passed to skipped.
     pub fn with_skips(self, skips: u64) -> Counts {
-        Counts {
-            passed: self.passed.saturating_sub(skips),
-            skipped: self.skipped + skips,
-            ..self
-        }
+        Counts { passed: self.passed.saturating_sub(skips), skipped: self.skipped + skips, ..self }
     }
 }
 
 /// nextest: `Summary [   0.04s] 5 tests run: 3 passed (1 slow), 1 failed, 1 timed out, 2 skipped`.
 pub fn nextest(output: &str) -> Option<Counts> {
     let plain = without_escapes(output);
-    let line = plain
-        .lines()
-        .rev()
-        .find(|line| line.trim_start().starts_with("Summary ["))?;
+    let line = plain.lines().rev().find(|line| line.trim_start().starts_with("Summary ["))?;
     let (_, counts) = line.split_once(" run: ")?;
     let mut sum = Counts::default();
     for (number, what) in numbers(counts) {
@@ -103,32 +96,16 @@ mod tests {
     use super::*;
 
     fn counts(passed: u64, failed: u64, skipped: u64) -> Option<Counts> {
-        Some(Counts {
-            passed,
-            failed,
-            skipped,
-        })
+        Some(Counts { passed, failed, skipped })
     }
 
     #[test]
     fn nextest_summaries() {
         let check = |line: &str, expect| assert_eq!(nextest(line), expect, "{line}");
-        check(
-            "     Summary [   0.005s] 3 tests run: 3 passed, 0 skipped\n",
-            counts(3, 0, 0),
-        );
-        check(
-            "Summary [1s] 1 test run: 1 passed, 2 skipped\nerror: later words",
-            counts(1, 0, 2),
-        );
-        check(
-            "Summary [1s] 5/9 tests run: 2 passed, 1 failed, 1 timed out, 1 exec failed, 4 skipped",
-            counts(2, 3, 4),
-        );
-        check(
-            "Summary [1s] 5 tests run: 5 passed (1 slow, 1 flaky), 0 skipped",
-            counts(5, 0, 0),
-        );
+        check("     Summary [   0.005s] 3 tests run: 3 passed, 0 skipped\n", counts(3, 0, 0));
+        check("Summary [1s] 1 test run: 1 passed, 2 skipped\nerror: later words", counts(1, 0, 2));
+        check("Summary [1s] 5/9 tests run: 2 passed, 1 failed, 1 timed out, 1 exec failed, 4 skipped", counts(2, 3, 4));
+        check("Summary [1s] 5 tests run: 5 passed (1 slow, 1 flaky), 0 skipped", counts(5, 0, 0));
         check(
             "\x1b[32;1m     Summary\x1b[0m [ 1s] \x1b[1m3\x1b[0m tests run: \x1b[1m3\x1b[0m passed, 0 skipped",
             counts(3, 0, 0),
@@ -143,27 +120,13 @@ mod tests {
                 "test result: ok. {p} passed; {f} failed; {i} ignored; 0 measured; 7 filtered out; finished in 0.00s\n"
             )
         };
-        assert_eq!(
-            cargo_test(&(line(3, 0, 1) + "noise\n" + &line(2, 1, 0))),
-            counts(5, 1, 1)
-        );
+        assert_eq!(cargo_test(&(line(3, 0, 1) + "noise\n" + &line(2, 1, 0))), counts(5, 1, 1));
         assert_eq!(cargo_test("error: could not compile"), None);
     }
 
     #[test]
     fn a_test_that_skipped_itself_did_not_pass() {
-        let sum = Counts {
-            passed: 5,
-            failed: 1,
-            skipped: 1,
-        };
-        assert_eq!(
-            sum.with_skips(2),
-            Counts {
-                passed: 3,
-                failed: 1,
-                skipped: 3
-            }
-        );
+        let sum = Counts { passed: 5, failed: 1, skipped: 1 };
+        assert_eq!(sum.with_skips(2), Counts { passed: 3, failed: 1, skipped: 3 });
     }
 }

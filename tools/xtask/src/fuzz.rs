@@ -23,10 +23,7 @@ pub fn run(target: &str, seconds: u32) -> Result<()> {
     }
     let targets = targets()?;
     if !targets.iter().any(|known| known == target) {
-        bail!(
-            "no fuzz target `{target}`; there are: {}",
-            targets.join(", ")
-        );
+        bail!("no fuzz target `{target}`; there are: {}", targets.join(", "));
     }
     shell::run(&mut fuzz(target, seconds)?)
 }
@@ -55,9 +52,7 @@ pub fn smoke() -> Result<Done> {
 
 /// cargo-fuzz drives, and libFuzzer itself is C++.
 fn missing_program() -> Option<&'static str> {
-    ["cargo-fuzz", "c++"]
-        .into_iter()
-        .find(|name| !has_program(name))
+    ["cargo-fuzz", "c++"].into_iter().find(|name| !has_program(name))
 }
 
 fn targets() -> Result<Vec<String>> {
@@ -82,10 +77,6 @@ fn fuzz(target: &str, seconds: u32) -> Result<std::process::Command> {
     if corpus.is_dir() {
         command.arg(corpus);
     }
-    command.args([
-        "--",
-        &format!("-max_total_time={seconds}"),
-        &format!("-timeout={INPUT_TIMEOUT_SECONDS}"),
-    ]);
+    command.args(["--", &format!("-max_total_time={seconds}"), &format!("-timeout={INPUT_TIMEOUT_SECONDS}")]);
     Ok(command)
 }

@@ -35,9 +35,7 @@ pub fn run_models() -> Result<Counts> {
     command.arg("--target-dir").arg(folder).arg("loom");
     command.env("RUSTFLAGS", "--cfg megamux_loom");
     // Models want speed and assertions; nobody ships them, so whole-program optimisation is time lost.
-    command
-        .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+    command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     command.env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true");
     if std::env::var_os("LOOM_MAX_PREEMPTIONS").is_none() {
         command.env("LOOM_MAX_PREEMPTIONS", MAX_PREEMPTIONS);
@@ -48,17 +46,13 @@ pub fn run_models() -> Result<Counts> {
         bail!("{} models failed", counts.failed);
     }
     if counts.passed == 0 {
-        bail!(
-            "no test of the engine has `loom` in its path, though the sources mention megamux_loom"
-        );
+        bail!("no test of the engine has `loom` in its path, though the sources mention megamux_loom");
     }
     Ok(counts)
 }
 
 fn mentions(folder: &Path, word: &str) -> Result<bool> {
-    for entry in
-        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
-    {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();
         let found = if path.is_dir() {
             mentions(&path, word)?

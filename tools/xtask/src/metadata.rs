@@ -90,30 +90,20 @@ impl From<Option<String>> for Kind {
 
 impl Metadata {
     pub fn members(&self) -> impl Iterator<Item = &Package> {
-        self.packages
-            .iter()
-            .filter(|package| self.workspace_members.contains(&package.id))
+        self.packages.iter().filter(|package| self.workspace_members.contains(&package.id))
     }
 
     /// `services/node`: where a member lives, from the root.
     pub fn folder(&self, package: &Package) -> String {
         let folder = package.manifest_path.parent().unwrap_or(Path::new(""));
-        folder
-            .strip_prefix(&self.workspace_root)
-            .unwrap_or(folder)
-            .to_string_lossy()
-            .into_owned()
+        folder.strip_prefix(&self.workspace_root).unwrap_or(folder).to_string_lossy().into_owned()
     }
 }
 
 impl Package {
     pub fn targets_of_kind(&self, kind: &str) -> Vec<String> {
         let of_kind = |target: &&Target| target.kind.iter().any(|known| known == kind);
-        self.targets
-            .iter()
-            .filter(of_kind)
-            .map(|target| target.name.clone())
-            .collect()
+        self.targets.iter().filter(of_kind).map(|target| target.name.clone()).collect()
     }
 }
 
@@ -127,10 +117,7 @@ pub fn read() -> Result<Metadata> {
 pub fn read_manifest(manifest: &str) -> Result<Package> {
     let path = root().join(manifest);
     let metadata = load(&["--no-deps", "--manifest-path", manifest])?;
-    let package = metadata
-        .packages
-        .into_iter()
-        .find(|package| package.manifest_path == path);
+    let package = metadata.packages.into_iter().find(|package| package.manifest_path == path);
     package.with_context(|| format!("{manifest} is no package"))
 }
 
@@ -140,15 +127,9 @@ pub fn target_directory() -> Result<PathBuf> {
 }
 
 fn load(args: &[&str]) -> Result<Metadata> {
-    let output = cargo(&["metadata", "--format-version", "1"])
-        .args(args)
-        .output()
-        .context("cannot start cargo")?;
+    let output = cargo(&["metadata", "--format-version", "1"]).args(args).output().context("cannot start cargo")?;
     if !output.status.success() {
-        bail!(
-            "cargo metadata failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr));
     }
     serde_json::from_slice(&output.stdout).context("cargo metadata changed its format")
 }

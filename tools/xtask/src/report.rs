@@ -37,10 +37,7 @@ pub struct Report {
 
 impl Report {
     pub fn new() -> Self {
-        Self {
-            stages: Vec::new(),
-            paint: Paint::for_stdout(),
-        }
+        Self { stages: Vec::new(), paint: Paint::for_stdout() }
     }
 
     /// Runs one stage and says whether it did not fail.
@@ -60,11 +57,7 @@ impl Report {
             }
         };
         let passed = !matches!(verdict, Verdict::Failed);
-        self.stages.push(Stage {
-            name: name.into(),
-            verdict,
-            took: start.elapsed(),
-        });
+        self.stages.push(Stage { name: name.into(), verdict, took: start.elapsed() });
         passed
     }
 
@@ -79,19 +72,9 @@ impl Report {
 
     /// Prints the time of each stage.
     pub fn print(&self) {
-        let width = self
-            .stages
-            .iter()
-            .map(|stage| stage.name.len())
-            .max()
-            .unwrap_or(0);
+        let width = self.stages.iter().map(|stage| stage.name.len()).max().unwrap_or(0);
         println!();
-        for Stage {
-            name,
-            verdict,
-            took,
-        } in &self.stages
-        {
+        for Stage { name, verdict, took } in &self.stages {
             let verdict = match verdict {
                 Verdict::Passed => self.paint.green("ok"),
                 Verdict::Nothing(why) => format!("nothing to do: {why}"),
@@ -128,11 +111,7 @@ impl Paint {
     }
 
     fn code(&self, code: u8, text: &str) -> String {
-        if self.enabled {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.enabled { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     fn bold(&self, text: &str) -> String {
@@ -154,8 +133,7 @@ impl Paint {
 
 /// Whether to colour: only on a terminal, and never against the NO_COLOR convention.
 pub fn colours() -> bool {
-    std::io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 #[cfg(test)]
@@ -164,10 +142,7 @@ mod tests {
 
     #[test]
     fn a_failed_stage_is_named_and_does_not_hide_the_next() {
-        let mut report = Report {
-            stages: Vec::new(),
-            paint: Paint { enabled: false },
-        };
+        let mut report = Report { stages: Vec::new(), paint: Paint { enabled: false } };
         assert!(!report.stage("docs", || bail!("a broken link")));
         assert!(report.stage("fuzz", || Ok(Done::Skipped("no cargo-fuzz".into()))));
         assert!(report.stage("loom", || Ok(Done::Nothing("no models".into()))));

@@ -16,33 +16,15 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     // Outside judges of the telnet service.
-    Need {
-        program: "telnet",
-        package: "inetutils-telnet",
-    },
-    Need {
-        program: "plink",
-        package: "putty-tools",
-    },
+    Need { program: "telnet", package: "inetutils-telnet" },
+    Need { program: "plink", package: "putty-tools" },
     // Namespaces and their faults.
-    Need {
-        program: "ip",
-        package: "iproute2",
-    },
-    Need {
-        program: "nft",
-        package: "nftables",
-    },
+    Need { program: "ip", package: "iproute2" },
+    Need { program: "nft", package: "nftables" },
     // Instruction counts.
-    Need {
-        program: "valgrind",
-        package: "valgrind",
-    },
+    Need { program: "valgrind", package: "valgrind" },
     // libFuzzer is C++.
-    Need {
-        program: "c++",
-        package: "g++",
-    },
+    Need { program: "c++", package: "g++" },
 ];
 
 const CARGO_TOOLS: &[&str] = &["cargo-nextest", "cargo-fuzz"];
@@ -52,14 +34,8 @@ pub fn run() -> Result<()> {
     if missing.is_empty() {
         println!("setup: every Debian package is there");
     } else if !is_root()? || !has_program("apt-get") {
-        println!(
-            "setup: not root on Debian; tests will skip what needs: {}",
-            missing.join(" ")
-        );
-        println!(
-            "setup: to have them, run as root: apt-get install {}",
-            missing.join(" ")
-        );
+        println!("setup: not root on Debian; tests will skip what needs: {}", missing.join(" "));
+        println!("setup: to have them, run as root: apt-get install {}", missing.join(" "));
     } else {
         install_packages(&missing)?;
     }
@@ -74,11 +50,7 @@ pub fn run() -> Result<()> {
 }
 
 fn missing_packages(has: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    NEEDS
-        .iter()
-        .filter(|need| !has(need.program))
-        .map(|need| need.package)
-        .collect()
+    NEEDS.iter().filter(|need| !has(need.program)).map(|need| need.package).collect()
 }
 
 fn install_packages(packages: &[&str]) -> Result<()> {
@@ -89,37 +61,24 @@ fn install_packages(packages: &[&str]) -> Result<()> {
         shell::run(&mut command)
     };
     apt(&["update", "-qq"])?;
-    apt(&[
-        &["install", "-qq", "--yes", "--no-install-recommends"],
-        packages,
-    ]
-    .concat())
+    apt(&[&["install", "-qq", "--yes", "--no-install-recommends"], packages].concat())
 }
 
 fn install_tool(tool: &str) -> Result<()> {
     println!("setup: installing {tool}");
     // Kept in the build directory, so that a broken download or a second machine image need not start from nothing.
     let folder = metadata::target_directory()?.join("setup");
-    shell::run(
-        cargo(&["install", "--locked", "--quiet", tool])
-            .arg("--target-dir")
-            .arg(folder),
-    )
+    shell::run(cargo(&["install", "--locked", "--quiet", tool]).arg("--target-dir").arg(folder))
 }
 
 fn is_root() -> Result<bool> {
-    let status =
-        std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     Ok(effective_uid(&status) == Some("0"))
 }
 
 /// `Uid: real effective saved filesystem`, proc_pid_status(5).
 fn effective_uid(status: &str) -> Option<&str> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("Uid:"))?
-        .split_whitespace()
-        .nth(1)
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)
 }
 
 #[cfg(test)]
@@ -129,18 +88,12 @@ mod tests {
     #[test]
     fn only_what_is_missing_is_installed() {
         assert!(missing_packages(|_| true).is_empty());
-        assert_eq!(
-            missing_packages(|program| program != "plink"),
-            ["putty-tools"]
-        );
+        assert_eq!(missing_packages(|program| program != "plink"), ["putty-tools"]);
     }
 
     #[test]
     fn root_is_the_effective_user() {
-        assert_eq!(
-            effective_uid("Name:\tx\nUid:\t1000\t0\t0\t0\nGid:\t1\n"),
-            Some("0")
-        );
+        assert_eq!(effective_uid("Name:\tx\nUid:\t1000\t0\t0\t0\nGid:\t1\n"), Some("0"));
         assert_eq!(effective_uid("Name:\tx\n"), None);
     }
 }

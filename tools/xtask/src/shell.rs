@@ -14,13 +14,8 @@ pub const WORKSPACE: [&str; 3] = ["--workspace", "--features", "megamux-engine/t
 
 /// The repository's root. Asked at run time first, so that a build directory shared by two checkouts does not confuse them.
 pub fn root() -> PathBuf {
-    let here =
-        std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").into());
-    Path::new(&here)
-        .ancestors()
-        .nth(2)
-        .expect("xtask lives in tools/xtask")
-        .to_path_buf()
+    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&here).ancestors().nth(2).expect("xtask lives in tools/xtask").to_path_buf()
 }
 
 /// The cargo that runs this xtask, started in the root.
@@ -38,9 +33,7 @@ pub fn program(name: &str) -> Command {
 
 /// Runs to the end with our own output streams.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{}`", line(command)))?;
+    let status = command.status().with_context(|| format!("cannot start `{}`", line(command)))?;
     if !status.success() {
         bail!("`{}` failed ({status})", line(command));
     }
@@ -75,13 +68,8 @@ pub fn run_quietly(command: Command) -> Result<()> {
 fn hear(mut command: Command, mut each: impl FnMut(&[u8])) -> Result<Heard> {
     let name = line(&command);
     let (reader, writer) = std::io::pipe()?;
-    command
-        .stdin(std::process::Stdio::null())
-        .stdout(writer.try_clone()?)
-        .stderr(writer);
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start `{name}`"))?;
+    command.stdin(std::process::Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn().with_context(|| format!("cannot start `{name}`"))?;
     // The command holds our copies of the pipe's write end; without this the read below never ends.
     drop(command);
 
@@ -95,10 +83,7 @@ fn hear(mut command: Command, mut each: impl FnMut(&[u8])) -> Result<Heard> {
         each(&text[start..]);
     }
     let success = child.wait()?.success();
-    Ok(Heard {
-        text: String::from_utf8_lossy(&text).into_owned(),
-        success,
-    })
+    Ok(Heard { text: String::from_utf8_lossy(&text).into_owned(), success })
 }
 
 /// Whether a program is installed. Beside PATH it looks where Debian keeps what only root runs, and where cargo itself looks
@@ -112,19 +97,13 @@ pub fn has_program(name: &str) -> bool {
 }
 
 fn cargo_home() -> Option<PathBuf> {
-    std::env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(std::env::home_dir()?.join(".cargo")))
+    std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")))
 }
 
 pub fn line(command: &Command) -> String {
     let mut words = vec![command.get_program()];
     words.extend(command.get_args());
-    words
-        .iter()
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -143,10 +122,7 @@ mod tests {
     #[test]
     fn a_failure_names_the_command_line() {
         let error = run(program("false").arg("--now")).unwrap_err();
-        assert!(
-            error.to_string().contains("`false --now` failed"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("`false --now` failed"), "{error}");
     }
 
     #[test]

@@ -34,8 +34,7 @@ impl SkipFile {
 
     /// One line per skipped test, in the order they ended.
     pub fn read(&self) -> Result<Vec<String>> {
-        let text = std::fs::read(&self.path)
-            .with_context(|| format!("cannot read {}", self.path.display()))?;
+        let text = std::fs::read(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
         Ok(lines(&String::from_utf8_lossy(&text)))
     }
 }
@@ -57,9 +56,6 @@ mod tests {
 
     #[test]
     fn the_same_line_counts_once() {
-        assert_eq!(
-            lines("a: no telnet\n\nb: no plink\na: no telnet\n"),
-            ["a: no telnet", "b: no plink"]
-        );
+        assert_eq!(lines("a: no telnet\n\nb: no plink\na: no telnet\n"), ["a: no telnet", "b: no plink"]);
     }
 }

@@ -22,10 +22,7 @@ const BINARY_VARIABLE: &str = "MEGAMUX_BIN";
 pub fn run() -> Result<ExitCode> {
     let target = metadata::target_directory()?;
     let skip_file = SkipFile::create(&target.join("xtask"))?;
-    let mut run = Run {
-        report: Report::new(),
-        counts: Counts::default(),
-    };
+    let mut run = Run { report: Report::new(), counts: Counts::default() };
 
     run.stage("tidy", |_| tidy::run().map(|()| Done::Passed));
     let mut binary = None;
@@ -40,9 +37,7 @@ pub fn run() -> Result<ExitCode> {
         run.stage("fuzz", |_| fuzz::smoke());
         run.stage("loom", models);
         run.stage("doctests", doctests);
-        run.stage("tests", |counts| {
-            workspace_tests(counts, &binary, &skip_file)
-        });
+        run.stage("tests", |counts| workspace_tests(counts, &binary, &skip_file));
     }
     run.conclude(&skip_file)
 }
@@ -75,34 +70,18 @@ impl Run {
 
         let mut verdict = self.report.verdict();
         if verdict.is_ok() && skips::all_required() && skipped > 0 {
-            verdict = Err(anyhow!(
-                "{}=1 and {skipped} skipped",
-                skips::REQUIRE_VARIABLE
-            ));
+            verdict = Err(anyhow!("{}=1 and {skipped} skipped", skips::REQUIRE_VARIABLE));
         }
         if let Err(error) = &verdict {
             println!("{error:#}");
         }
-        println!(
-            "{} passed, {} failed, {skipped} skipped",
-            counts.passed, counts.failed
-        );
-        Ok(if verdict.is_ok() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        println!("{} passed, {} failed, {skipped} skipped", counts.passed, counts.failed);
+        Ok(if verdict.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
 fn build_release(target: &Path) -> Result<PathBuf> {
-    shell::run(&mut cargo(&[
-        "build",
-        "--quiet",
-        "--release",
-        "-p",
-        "megamux",
-    ]))?;
+    shell::run(&mut cargo(&["build", "--quiet", "--release", "-p", "megamux"]))?;
     let binary = target.join("release/megamux");
     if !binary.is_file() {
         bail!("the build left no {}", binary.display());
@@ -112,9 +91,7 @@ fn build_release(target: &Path) -> Result<PathBuf> {
 
 fn documentation() -> Result<()> {
     let mut command = cargo(&["doc", "--quiet", "--no-deps"]);
-    command
-        .args(shell::WORKSPACE)
-        .env("RUSTDOCFLAGS", "-D warnings");
+    command.args(shell::WORKSPACE).env("RUSTDOCFLAGS", "-D warnings");
     shell::run(&mut command)
 }
 
@@ -141,34 +118,16 @@ fn doctests(counts: &mut Counts) -> Result<Done> {
 
 fn workspace_tests(counts: &mut Counts, binary: &Path, skip_file: &SkipFile) -> Result<Done> {
     let nextest = has_program("cargo-nextest");
-    let colour = if colours() {
-        "--color=always"
-    } else {
-        "--color=never"
-    };
+    let colour = if colours() { "--color=always" } else { "--color=never" };
     let mut command = if nextest {
         cargo(&["nextest", "run", "--no-fail-fast", colour])
     } else {
         // Doctests and examples have their own stages.
-        cargo(&[
-            "test",
-            "--lib",
-            "--bins",
-            "--tests",
-            "--no-fail-fast",
-            colour,
-        ])
+        cargo(&["test", "--lib", "--bins", "--tests", "--no-fail-fast", colour])
     };
-    command
-        .args(shell::WORKSPACE)
-        .env(BINARY_VARIABLE, binary)
-        .env(skips::FILE_VARIABLE, skip_file.path());
+    command.args(shell::WORKSPACE).env(BINARY_VARIABLE, binary).env(skips::FILE_VARIABLE, skip_file.path());
     let heard = listen(command)?;
-    let counted = if nextest {
-        counts::nextest(&heard.text)
-    } else {
-        counts::cargo_test(&heard.text)
-    };
+    let counted = if nextest { counts::nextest(&heard.text) } else { counts::cargo_test(&heard.text) };
     let counted = counted.context("the tests did not run, or the runner's closing line changed")?;
     counts.add(counted);
     if !heard.success || counted.failed > 0 {

@@ -31,11 +31,7 @@ pub struct Problem {
 
 impl Problem {
     fn new(path: &str, line: usize, what: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            line,
-            what: what.into(),
-        }
+        Self { path: path.into(), line, what: what.into() }
     }
 }
 
@@ -70,15 +66,8 @@ fn crate_roots(metadata: &Metadata) -> Result<Vec<Problem>> {
             continue;
         }
         for target in &package.targets {
-            if target
-                .kind
-                .iter()
-                .any(|kind| kind == "lib" || kind == "bin")
-            {
-                let path = target
-                    .src_path
-                    .strip_prefix(&metadata.workspace_root)
-                    .unwrap_or(&target.src_path);
+            if target.kind.iter().any(|kind| kind == "lib" || kind == "bin") {
+                let path = target.src_path.strip_prefix(&metadata.workspace_root).unwrap_or(&target.src_path);
                 let source = Source::parse(&path.to_string_lossy(), &read(&target.src_path)?);
                 problems.extend(unsafety::check_root(&source));
             }
@@ -91,11 +80,7 @@ fn files(root: &Path) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     let mut sizes = Vec::new();
     for path in walk(root)? {
-        let name = path
-            .strip_prefix(root)
-            .unwrap_or(&path)
-            .to_string_lossy()
-            .into_owned();
+        let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
         let kind = path.extension().and_then(|extension| extension.to_str());
         if name != ".ci/run" && !matches!(kind, Some("rs" | "md" | "toml" | "sh" | "py")) {
             continue;
@@ -110,9 +95,7 @@ fn files(root: &Path) -> Result<Vec<Problem>> {
                 problems.extend(leftovers::check(&source));
                 sizes.push((name, text.lines().count()));
             }
-            Some("md") => {
-                problems.extend(docs::check(&name, &text, &|path| root.join(path).exists()))
-            }
+            Some("md") => problems.extend(docs::check(&name, &text, &|path| root.join(path).exists())),
             _ => (),
         }
     }
@@ -123,18 +106,12 @@ fn files(root: &Path) -> Result<Vec<Problem>> {
 /// What is built, downloaded, or input to a fuzzer is nobody's prose. Of the hidden folders, those we write ourselves count.
 fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in
-        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
-    {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let foreign = matches!(
-            &*name,
-            "target" | "corpus" | "artifacts" | "__pycache__" | "node_modules"
-        );
-        let hidden =
-            name.starts_with('.') && !matches!(&*name, ".ci" | ".cargo" | ".config" | ".github");
+        let foreign = matches!(&*name, "target" | "corpus" | "artifacts" | "__pycache__" | "node_modules");
+        let hidden = name.starts_with('.') && !matches!(&*name, ".ci" | ".cargo" | ".config" | ".github");
         let kind = entry.file_type()?;
         if foreign || hidden || kind.is_symlink() {
             continue;

@@ -35,19 +35,10 @@ enum Next {
 
 pub fn run(listener: Socket) -> Result<()> {
     listener.set_nonblocking(true)?;
-    let mut server = Epoll {
-        epoll: epoll::create(CreateFlags::CLOEXEC)?,
-        listener,
-        conns: Vec::new(),
-        bytes: vec![0; READ],
-    };
+    let mut server =
+        Epoll { epoll: epoll::create(CreateFlags::CLOEXEC)?, listener, conns: Vec::new(), bytes: vec![0; READ] };
     let listener = server.listener.as_raw_fd();
-    epoll::add(
-        &server.epoll,
-        &server.listener,
-        EventData::new_u64(listener as u64),
-        EventFlags::IN,
-    )?;
+    epoll::add(&server.epoll, &server.listener, EventData::new_u64(listener as u64), EventFlags::IN)?;
     let mut events = [MaybeUninit::<Event>::uninit(); EVENTS];
     loop {
         let (ready, _) = match epoll::wait(&server.epoll, &mut events, None) {
@@ -68,36 +59,23 @@ pub fn run(listener: Socket) -> Result<()> {
 impl Epoll {
     fn accept(&mut self) -> Result<()> {
         loop {
-            let socket = match rustix::net::accept_with(
-                &self.listener,
-                SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-            ) {
+            let socket = match rustix::net::accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok(socket) => socket,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
                 Err(error) => return Err(error.into()),
             };
             let fd = socket.as_raw_fd() as usize;
-            epoll::add(
-                &self.epoll,
-                &socket,
-                EventData::new_u64(fd as u64),
-                EventFlags::IN,
-            )?;
+            epoll::add(&self.epoll, &socket, EventData::new_u64(fd as u64), EventFlags::IN)?;
             if self.conns.len() <= fd {
                 self.conns.resize_with(fd + 1, || None);
             }
-            self.conns[fd] = Some(Conn {
-                socket,
-                unsent: Vec::new(),
-            });
+            self.conns[fd] = Some(Conn { socket, unsent: Vec::new() });
         }
     }
 
     fn serve(&mut self, fd: usize, flags: EventFlags) -> Result<()> {
-        let conn = self.conns[fd]
-            .as_mut()
-            .expect("epoll reports only registered, open descriptors");
+        let conn = self.conns[fd].as_mut().expect("epoll reports only registered, open descriptors");
         let next = if flags.contains(EventFlags::OUT) {
             conn.flush(&self.epoll, fd)?
         } else {
@@ -125,12 +103,7 @@ impl Conn {
         };
         if sent < len {
             self.unsent.extend_from_slice(&bytes[sent..len]);
-            epoll::modify(
-                epoll,
-                &self.socket,
-                EventData::new_u64(fd as u64),
-                EventFlags::OUT,
-            )?;
+            epoll::modify(epoll, &self.socket, EventData::new_u64(fd as u64), EventFlags::OUT)?;
         }
         Ok(Next::Keep)
     }
@@ -142,12 +115,7 @@ impl Conn {
             Err(_) => return Ok(Next::Close),
         }
         if self.unsent.is_empty() {
-            epoll::modify(
-                epoll,
-                &self.socket,
-                EventData::new_u64(fd as u64),
-                EventFlags::IN,
-            )?;
+            epoll::modify(epoll, &self.socket, EventData::new_u64(fd as u64), EventFlags::IN)?;
         }
         Ok(Next::Keep)
     }

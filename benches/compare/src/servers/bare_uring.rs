@@ -46,11 +46,7 @@ struct Conn {
 }
 
 impl Conn {
-    const NEW: Self = Self {
-        head: NONE,
-        tail: NONE,
-        ended: false,
-    };
+    const NEW: Self = Self { head: NONE, tail: NONE, ended: false };
 }
 
 #[derive(Clone, Copy, Default)]
@@ -78,9 +74,7 @@ struct Uring {
 pub fn run(listener: Socket) -> Result<()> {
     let ring = Ring::new()?;
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(SLOTS);
-    ring.uring()
-        .submitter()
-        .register_files_sparse(SLOTS.min(limit) as u32)?;
+    ring.uring().submitter().register_files_sparse(SLOTS.min(limit) as u32)?;
     let mut server = Uring {
         buffers: Buffers::register(&ring)?,
         ring,
@@ -110,10 +104,7 @@ impl Uring {
             ACCEPT => self.on_accept(completion),
             RECV => self.on_recv(slot, completion),
             SEND => self.on_send(slot, completion),
-            CLOSE if completion.result < 0 => bail!(
-                "closing slot {slot} failed with errno {}",
-                -completion.result
-            ),
+            CLOSE if completion.result < 0 => bail!("closing slot {slot} failed with errno {}", -completion.result),
             // A shutdown fails where the connection is gone already.
             CLOSE | SHUTDOWN => Ok(()),
             kind => unreachable!("no operation is of kind {kind}"),
@@ -128,11 +119,7 @@ impl Uring {
             self.conns[slot as usize] = Conn::NEW;
             self.receive(slot)?;
         }
-        if completion.more() {
-            Ok(())
-        } else {
-            self.accept()
-        }
+        if completion.more() { Ok(()) } else { self.accept() }
     }
 
     fn on_recv(&mut self, slot: u32, completion: &Completion) -> Result<()> {
@@ -159,11 +146,7 @@ impl Uring {
             self.full += 1;
         }
         self.enqueue(slot, buffer, start, len)?;
-        if completion.more() {
-            Ok(())
-        } else {
-            self.receive(slot)
-        }
+        if completion.more() { Ok(()) } else { self.receive(slot) }
     }
 
     fn on_send(&mut self, slot: u32, completion: &Completion) -> Result<()> {
@@ -200,12 +183,7 @@ impl Uring {
                 return Ok(());
             }
         }
-        let segment = self.new_segment(Segment {
-            buffer,
-            start,
-            len,
-            next: NONE,
-        });
+        let segment = self.new_segment(Segment { buffer, start, len, next: NONE });
         self.uses[usize::from(buffer)].segments += 1;
         let conn = &mut self.conns[slot as usize];
         conn.tail = segment;
@@ -280,9 +258,7 @@ impl Uring {
     }
 
     fn send(&mut self, slot: u32, segment: u32) -> Result<()> {
-        let Segment {
-            buffer, start, len, ..
-        } = self.segments[segment as usize];
+        let Segment { buffer, start, len, .. } = self.segments[segment as usize];
         let entry = opcode::Send::new(types::Fixed(slot), self.buffers.pointer(buffer, start), len)
             .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
             .build()
@@ -296,9 +272,7 @@ impl Uring {
         if !conn.ended || conn.head != NONE {
             return Ok(());
         }
-        let entry = opcode::Close::new(types::Fixed(slot))
-            .build()
-            .user_data(u64::from(slot) << KIND_BITS | CLOSE);
+        let entry = opcode::Close::new(types::Fixed(slot)).build().user_data(u64::from(slot) << KIND_BITS | CLOSE);
         // SAFETY: the entry points to nothing.
         Ok(unsafe { self.ring.push(&entry) }?)
     }

@@ -13,9 +13,7 @@ use crate::endpoint::Endpoint;
 
 pub fn run(listener: Socket, endpoint: &Endpoint, buffer: usize) -> Result<()> {
     listener.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         match endpoint {
             Endpoint::Tcp(_) => {

@@ -30,10 +30,7 @@ pub fn ratios(rows: &[Row], slices: usize, batches: usize) {
         }
     }
     println!("{slices} slices of {} items each", batches * BATCH);
-    println!(
-        "{:<26}{:>10}{:>10}{:>24}",
-        "", "ns best", "ns median", "ratio to rtrb (q1 - q3)"
-    );
+    println!("{:<26}{:>10}{:>10}{:>24}", "", "ns best", "ns median", "ratio to rtrb (q1 - q3)");
     for ((name, base, _), own) in rows.iter().zip(&times) {
         let mut ratios: Vec<f64> = own.iter().zip(&times[*base]).map(|(a, b)| a / b).collect();
         let mut own = own.clone();

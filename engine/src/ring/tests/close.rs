@@ -57,19 +57,8 @@ fn a_slots_close_is_reported_before_its_next_connection() {
         let close = bench.close(slot);
         let again = bench.token(Kind::Accept, listener);
         bench.driver.accept(listener, again);
-        bench.wait_until("accept", |bench| {
-            bench
-                .seen
-                .iter()
-                .any(|completion| completion.token == again)
-                .then_some(())
-        });
-        let place = |token| {
-            bench
-                .seen
-                .iter()
-                .position(|completion| completion.token == token)
-        };
+        bench.wait_until("accept", |bench| bench.seen.iter().any(|completion| completion.token == again).then_some(()));
+        let place = |token| bench.seen.iter().position(|completion| completion.token == token);
         assert!(place(close) < place(again), "{:?}", bench.seen);
         assert!(place(close).is_some());
     }
@@ -90,11 +79,7 @@ fn an_accept_that_overtakes_its_slots_close_is_held_back() {
     assert!(bench.driver.accepted(early(slot)).is_none());
     assert!(bench.driver.accepted(early(slot + 1)).is_some());
     bench.turn(Wait::For(DEADLINE));
-    let order: Vec<_> = bench
-        .seen
-        .iter()
-        .map(|completion| completion.token)
-        .collect();
+    let order: Vec<_> = bench.seen.iter().map(|completion| completion.token).collect();
     assert_eq!(order, [close, early(slot).token]);
 }
 

@@ -8,8 +8,7 @@ use crate::net::bind_datagrams;
 impl Bench {
     fn datagram_socket(&mut self) -> (u32, SocketAddr) {
         let any = "127.0.0.1:0".parse().unwrap();
-        let (mut sockets, addr) =
-            bind_datagrams(any, &SocketOptions::default(), 1, Balance::default()).unwrap();
+        let (mut sockets, addr) = bind_datagrams(any, &SocketOptions::default(), 1, Balance::default()).unwrap();
         (self.driver.adopt_datagram(sockets.remove(0)).unwrap(), addr)
     }
 
@@ -35,18 +34,10 @@ fn datagrams_come_with_their_sender_and_go_where_they_should() {
         let recv = bench.datagram_recv(socket);
         assert_eq!(client.send_to(message, addr).unwrap(), message.len());
         let completion = bench.wait(recv);
-        let Payload::Datagram(index) = completion.payload else {
-            panic!("{completion:?}")
-        };
-        assert_eq!(
-            (completion.result as usize, completion.more),
-            (message.len(), false)
-        );
+        let Payload::Datagram(index) = completion.payload else { panic!("{completion:?}") };
+        assert_eq!((completion.result as usize, completion.more), (message.len(), false));
         let (from, bytes, cut) = bench.driver.datagram(index);
-        assert_eq!(
-            (from, bytes, cut),
-            (client.local_addr().unwrap(), message, false)
-        );
+        assert_eq!((from, bytes, cut), (client.local_addr().unwrap(), message, false));
 
         let send = bench.token(Kind::DatagramSend, socket);
         assert!(bench.driver.datagram_send(socket, send, from, message));
@@ -85,11 +76,7 @@ fn what_fits_no_datagram_is_refused_by_the_kernel() {
     let (socket, _) = bench.datagram_socket();
     let send = bench.token(Kind::DatagramSend, socket);
     let to = "127.0.0.1:9".parse().unwrap();
-    assert!(
-        bench
-            .driver
-            .datagram_send(socket, send, to, &pattern(1 << 20))
-    );
+    assert!(bench.driver.datagram_send(socket, send, to, &pattern(1 << 20)));
     assert_eq!(bench.wait(send).result, -libc::EMSGSIZE);
 }
 

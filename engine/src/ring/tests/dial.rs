@@ -8,10 +8,7 @@ use super::*;
 use crate::net::{Dial, Keepalive};
 
 fn dial(addr: impl Into<Addr>) -> Dial {
-    Dial {
-        addr: addr.into(),
-        options: SocketOptions::default(),
-    }
+    Dial { addr: addr.into(), options: SocketOptions::default() }
 }
 
 impl Bench {
@@ -47,20 +44,10 @@ fn a_dialled_socket_is_a_connection_with_its_options() {
     let mut bench = Bench::new();
     for any in ["127.0.0.1:0", "[::1]:0"] {
         let listener = TcpListener::bind(any).unwrap();
-        let keepalive = Keepalive {
-            idle: Duration::from_secs(60),
-            interval: Duration::from_secs(10),
-            count: 3,
-        };
-        let options = SocketOptions {
-            keepalive: Some(keepalive),
-            send_buffer: Some(32 * 1024),
-            ..SocketOptions::default()
-        };
-        let to = Dial {
-            addr: listener.local_addr().unwrap().into(),
-            options,
-        };
+        let keepalive = Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(10), count: 3 };
+        let options =
+            SocketOptions { keepalive: Some(keepalive), send_buffer: Some(32 * 1024), ..SocketOptions::default() };
+        let to = Dial { addr: listener.local_addr().unwrap().into(), options };
         let token = bench.dial(&to);
         let dialled = bench.wait(token);
         assert!(dialled.result >= 0 && !dialled.more, "{dialled:?}");
@@ -68,13 +55,8 @@ fn a_dialled_socket_is_a_connection_with_its_options() {
         let (mut server, peer) = listener.accept().unwrap();
         let own = bench.token(Kind::Peer, slot);
         bench.driver.peer(slot, own);
-        let Payload::Peer(index) = bench.wait(own).payload else {
-            panic!()
-        };
-        assert_eq!(
-            bench.driver.take_peer(index),
-            Some(listener.local_addr().unwrap())
-        );
+        let Payload::Peer(index) = bench.wait(own).payload else { panic!() };
+        assert_eq!(bench.driver.take_peer(index), Some(listener.local_addr().unwrap()));
         assert!(peer.ip().is_loopback());
         let recv = bench.recv_multishot(slot, 0);
         write(&server, b"welcome");
@@ -91,10 +73,7 @@ fn a_dialled_socket_is_a_connection_with_its_options() {
 #[test]
 fn a_refused_dial_says_so_and_frees_its_slot() {
     let mut bench = Bench::make("", 64, |config| config.slots = 3);
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for _ in 0..5 {
         let token = bench.dial(&dial(nobody));
         assert_eq!(bench.wait(token).result, -libc::ECONNREFUSED);
@@ -119,11 +98,7 @@ fn an_option_that_is_refused_fails_the_dial() {
     let mut to = dial(listener.local_addr().unwrap());
     let (idle, interval) = (Duration::from_secs(60), Duration::from_secs(60));
     // TCP_KEEPCNT goes to 127.
-    to.options.keepalive = Some(Keepalive {
-        idle,
-        interval,
-        count: 1000,
-    });
+    to.options.keepalive = Some(Keepalive { idle, interval, count: 1000 });
     let token = bench.dial(&to);
     assert_eq!(bench.wait(token).result, -libc::EINVAL);
     bench.expect_no_slot_in_use();
@@ -133,11 +108,8 @@ fn an_option_that_is_refused_fails_the_dial() {
 fn a_dial_can_be_cancelled_at_any_time() {
     let mut bench = Bench::make("", 64, |config| config.slots = 3);
     // A listener whose backlog is full answers nothing: connects hang.
-    let listener =
-        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    listener
-        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     listener.listen(0).unwrap();
     let addr = listener.local_addr().unwrap().as_socket().unwrap();
     let _fills_backlog = connect(addr);
@@ -147,11 +119,7 @@ fn a_dial_can_be_cancelled_at_any_time() {
             bench.turn(Wait::For(Duration::from_millis(5)));
         }
         let cancel = bench.cancel(token);
-        assert_eq!(
-            bench.wait(token).result,
-            -libc::ECANCELED,
-            "after {turns} turns"
-        );
+        assert_eq!(bench.wait(token).result, -libc::ECANCELED, "after {turns} turns");
         bench.wait(cancel);
     }
     bench.expect_no_slot_in_use();
@@ -183,8 +151,7 @@ fn unix_sockets_are_listened_on_and_dialled() {
     let path = std::env::temp_dir().join(format!("megamux-dial-{}", std::process::id()));
     let addr = Addr::Unix(path.clone());
     let mut bench = Bench::new();
-    let (mut listeners, _) =
-        bind_listeners(&addr, &SocketOptions::default(), 2, Balance::default()).unwrap();
+    let (mut listeners, _) = bind_listeners(&addr, &SocketOptions::default(), 2, Balance::default()).unwrap();
     let mut accepts = Vec::new();
     for listener in listeners.drain(..) {
         let listener = bench.driver.adopt_listener(listener).unwrap();
@@ -194,22 +161,15 @@ fn unix_sockets_are_listened_on_and_dialled() {
     }
     let token = bench.dial(&dial(addr));
     let near = bench.wait(token).result as u32;
-    let far = bench.wait_until("accept", |bench| {
-        accepts.iter().find_map(|&accept| bench.take(accept))
-    });
+    let far = bench.wait_until("accept", |bench| accepts.iter().find_map(|&accept| bench.take(accept)));
     let far = far.result as u32;
     let peer = bench.token(Kind::Peer, far);
     bench.driver.peer(far, peer);
-    let Payload::Peer(index) = bench.wait(peer).payload else {
-        panic!()
-    };
+    let Payload::Peer(index) = bench.wait(peer).payload else { panic!() };
     assert_eq!(bench.driver.take_peer(index), None);
 
     let recv = bench.recv_multishot(far, 0);
-    let (mut queue, mut chunks) = (
-        crate::buffer::SendQueue::new(),
-        crate::buffer::Chunks::new(4),
-    );
+    let (mut queue, mut chunks) = (crate::buffer::SendQueue::new(), crate::buffer::Chunks::new(4));
     queue.push_copy(b"over there", &mut chunks);
     let send = bench.token(Kind::Send, near);
     bench.driver.send(near, send, queue.begin());

@@ -48,22 +48,11 @@ impl Bench {
 
     fn make(mask: &str, buffers: u16, change: impl FnOnce(&mut UringConfig)) -> Bench {
         let caps = probe(&mask.parse::<Mask>().unwrap()).unwrap();
-        let mut config = UringConfig {
-            sq: 64,
-            cq: 256,
-            slots: 64,
-            buffers,
-            caps,
-            started: Instant::now(),
-        };
+        let mut config = UringConfig { sq: 64, cq: 256, slots: 64, buffers, caps, started: Instant::now() };
         change(&mut config);
         let mut bench = Bench {
             driver: UringDriver::new(&config).unwrap(),
-            pool: Pool::new(PoolConfig {
-                buffers,
-                buffer_size: BUFFER_SIZE as u32,
-            })
-            .unwrap(),
+            pool: Pool::new(PoolConfig { buffers, buffer_size: BUFFER_SIZE as u32 }).unwrap(),
             seen: Vec::new(),
             generation: 0,
         };
@@ -81,8 +70,7 @@ impl Bench {
     fn turn(&mut self, wait: Wait) {
         self.driver.provide_buffers(&mut self.pool);
         self.driver.enter(wait).unwrap();
-        self.driver
-            .reap(&mut self.pool, &mut self.seen, usize::MAX >> 1);
+        self.driver.reap(&mut self.pool, &mut self.seen, usize::MAX >> 1);
     }
 
     /// Turns until an operation completes, and takes that completion.
@@ -105,10 +93,7 @@ impl Bench {
 
     /// Takes the first completion of an operation that was already reaped.
     fn take(&mut self, token: Token) -> Option<Completion> {
-        let place = self
-            .seen
-            .iter()
-            .position(|completion| completion.token == token)?;
+        let place = self.seen.iter().position(|completion| completion.token == token)?;
         Some(self.seen.remove(place))
     }
 
@@ -125,9 +110,7 @@ impl Bench {
     /// The bytes of a receive, released.
     #[track_caller]
     fn data(&mut self, completion: &Completion) -> Vec<u8> {
-        let Payload::Data(received) = completion.payload else {
-            panic!("{completion:?}")
-        };
+        let Payload::Data(received) = completion.payload else { panic!("{completion:?}") };
         let bytes = self.pool.bytes(&received).to_vec();
         assert_eq!(bytes.len(), completion.result as usize);
         self.pool.release(received);
@@ -149,11 +132,8 @@ impl Bench {
     /// A listener on loopback, with its multishot accept.
     fn listen(&mut self) -> (u32, Token, SocketAddr) {
         let any = Addr::Tcp("127.0.0.1:0".parse().unwrap());
-        let (mut listeners, addr) =
-            bind_listeners(&any, &SocketOptions::default(), 1, Balance::default()).unwrap();
-        let Addr::Tcp(addr) = addr else {
-            panic!("{addr}")
-        };
+        let (mut listeners, addr) = bind_listeners(&any, &SocketOptions::default(), 1, Balance::default()).unwrap();
+        let Addr::Tcp(addr) = addr else { panic!("{addr}") };
         let listener = self.driver.adopt_listener(listeners.remove(0)).unwrap();
         let token = self.token(Kind::Accept, listener);
         self.driver.accept(listener, token);
@@ -204,9 +184,7 @@ fn connect(addr: SocketAddr) -> TcpStream {
 
 /// Closes with RST.
 fn reset(client: TcpStream) {
-    socket2::SockRef::from(&client)
-        .set_linger(Some(Duration::ZERO))
-        .unwrap();
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
 /// Whether the kernel has what a test is about; if not, the test is skipped loudly (see CONTRIBUTING.md).
@@ -221,12 +199,8 @@ fn have(capability: bool, what: &str) -> bool {
         let test = std::thread::current().name().unwrap_or("ring").to_owned();
         // One write of one line: test processes append at the same time.
         let line = format!("{test}: {what}: not here\n");
-        let file = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path);
-        file.and_then(|mut file| file.write_all(line.as_bytes()))
-            .expect("the skip file can be written");
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the skip file can be written");
     }
     false
 }
@@ -238,7 +212,5 @@ fn write(mut client: &TcpStream, bytes: &[u8]) {
 
 /// Bytes that tell their place.
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|place| (place ^ place >> 8) as u8)
-        .collect()
+    (0..length).map(|place| (place ^ place >> 8) as u8).collect()
 }

@@ -24,10 +24,7 @@ fn a_receive_ends_when_its_credit_is_spent() {
         }
         let (brought, credit) = (got.len() - start, credit as usize);
         // The last of its receives may go past it, but never further than a buffer or the credit itself.
-        assert!(
-            (credit..credit + credit.min(BUFFER_SIZE)).contains(&brought),
-            "{credit}: {brought}"
-        );
+        assert!((credit..credit + credit.min(BUFFER_SIZE)).contains(&brought), "{credit}: {brought}");
         bench.expect_quiet();
     }
     assert_eq!(got, bytes[..got.len()]);
@@ -61,8 +58,7 @@ fn a_receive_without_buffers_ends_and_can_be_armed_again() {
                     Payload::Data(received) => held.push(received),
                     _ => assert_eq!(completion.result, -libc::ENOBUFS),
                 }
-                if got.len() + held.iter().map(|one| one.len as usize).sum::<usize>() == bytes.len()
-                {
+                if got.len() + held.iter().map(|one| one.len as usize).sum::<usize>() == bytes.len() {
                     let cancel = bench.cancel(recv);
                     bench.wait(cancel);
                     break;
@@ -86,12 +82,7 @@ fn a_receive_without_buffers_ends_and_can_be_armed_again() {
 fn small_receives_share_a_buffer_only_incrementally() {
     for (mask, shared) in [("", true), ("-inc", false)] {
         let mut bench = Bench::masked(mask);
-        if shared
-            && !have(
-                bench.driver.caps().incremental_buffers,
-                "incremental buffers",
-            )
-        {
+        if shared && !have(bench.driver.caps().incremental_buffers, "incremental buffers") {
             continue;
         }
         let (slot, client) = bench.connection();
@@ -99,9 +90,7 @@ fn small_receives_share_a_buffer_only_incrementally() {
         let ranges = [b"one", b"two"].map(|message| {
             write(&client, message);
             let completion = bench.wait(recv);
-            let Payload::Data(received) = completion.payload else {
-                panic!("{completion:?}")
-            };
+            let Payload::Data(received) = completion.payload else { panic!("{completion:?}") };
             assert_eq!(bench.pool.bytes(&received), message);
             received
         });
@@ -161,9 +150,7 @@ fn a_parked_connection_notices_its_end() {
 fn a_cancelled_receive_and_its_cancel_both_complete() {
     let mut bench = Bench::new();
     let (slot, _client) = bench.connection();
-    for armed in [Bench::recv_once, |bench: &mut Bench, slot| {
-        bench.recv_multishot(slot, 0)
-    }] {
+    for armed in [Bench::recv_once, |bench: &mut Bench, slot| bench.recv_multishot(slot, 0)] {
         let recv = armed(&mut bench, slot);
         bench.expect_quiet();
         let cancel = bench.cancel(recv);
@@ -187,14 +174,7 @@ fn reaping_stops_where_it_is_told_and_goes_on_later() {
         })
         .collect();
     write(&client, b"!");
-    bench
-        .driver
-        .enter(Wait::Batch {
-            want: 10,
-            min_wait: QUIET,
-            most: DEADLINE,
-        })
-        .unwrap();
+    bench.driver.enter(Wait::Batch { want: 10, min_wait: QUIET, most: DEADLINE }).unwrap();
     let mut out = Vec::new();
     while out.len() < 10 {
         let before = out.len();

@@ -5,14 +5,7 @@ use crate::ring::RingError;
 
 #[test]
 fn each_capability_can_be_masked_alone_and_says_so() {
-    let words = [
-        "-inc",
-        "-recv_budget",
-        "-min_wait",
-        "-registered_ring",
-        "-peer_cmd",
-        "-msg_ring",
-    ];
+    let words = ["-inc", "-recv_budget", "-min_wait", "-registered_ring", "-peer_cmd", "-msg_ring"];
     let full = probe(&Mask::default()).unwrap();
     for (place, word) in words.iter().enumerate() {
         let caps = probe(&word.parse().unwrap()).unwrap();
@@ -28,10 +21,7 @@ fn each_capability_can_be_masked_alone_and_says_so() {
         };
         let mut expect = of(&full);
         expect[place] = false;
-        assert_eq!(
-            (of(&caps), &caps.masked[..]),
-            (expect, &[word.to_string()][..])
-        );
+        assert_eq!((of(&caps), &caps.masked[..]), (expect, &[word.to_string()][..]));
     }
 }
 
@@ -63,17 +53,8 @@ fn slots_are_bounded_by_the_descriptor_limit() {
 #[test]
 fn a_pool_too_large_for_a_ring_of_buffers_is_refused() {
     let caps = probe(&Mask::default()).unwrap();
-    let config = UringConfig {
-        sq: 32,
-        cq: 64,
-        slots: 8,
-        buffers: u16::MAX,
-        caps,
-        started: Instant::now(),
-    };
-    let Err(error) = UringDriver::new(&config) else {
-        panic!("made")
-    };
+    let config = UringConfig { sq: 32, cq: 64, slots: 8, buffers: u16::MAX, caps, started: Instant::now() };
+    let Err(error) = UringDriver::new(&config) else { panic!("made") };
     assert!(matches!(error, RingError::Missing { .. }), "{error}");
     assert!(error.to_string().contains("provided buffers"), "{error}");
 }

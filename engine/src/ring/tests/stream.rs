@@ -8,12 +8,7 @@ use crate::buffer::{Chunks, Frame, SendQueue};
 
 #[test]
 fn bytes_go_round() {
-    for mask in [
-        "",
-        "-inc",
-        "-recv_budget",
-        "-inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-msg_ring",
-    ] {
+    for mask in ["", "-inc", "-recv_budget", "-inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-msg_ring"] {
         let mut bench = Bench::masked(mask);
         let (slot, mut client) = bench.connection();
         let recv = bench.recv_multishot(slot, 1 << 20);
@@ -55,13 +50,7 @@ fn a_chain_of_many_pieces_is_one_send_and_is_sent_whole() {
     });
     assert_eq!(bench.wait(send).result as usize, total);
     queue.complete(total, &mut chunks);
-    assert!(
-        reader
-            .join()
-            .unwrap()
-            .chunks(1 << 20)
-            .all(|got| got == piece)
-    );
+    assert!(reader.join().unwrap().chunks(1 << 20).all(|got| got == piece));
 }
 
 #[test]
@@ -137,11 +126,8 @@ fn peers_are_named_by_command_and_by_descriptor() {
         }
         for any in ["127.0.0.1:0", "[::1]:0"] {
             let any = Addr::Tcp(any.parse().unwrap());
-            let (mut listeners, addr) =
-                bind_listeners(&any, &SocketOptions::default(), 1, Balance::default()).unwrap();
-            let Addr::Tcp(addr) = addr else {
-                panic!("{addr}")
-            };
+            let (mut listeners, addr) = bind_listeners(&any, &SocketOptions::default(), 1, Balance::default()).unwrap();
+            let Addr::Tcp(addr) = addr else { panic!("{addr}") };
             let listener = bench.driver.adopt_listener(listeners.remove(0)).unwrap();
             let accept = bench.token(Kind::Accept, listener);
             bench.driver.accept(listener, accept);
@@ -151,9 +137,7 @@ fn peers_are_named_by_command_and_by_descriptor() {
                 let peer = bench.token(Kind::Peer, slot);
                 bench.driver.peer(slot, peer);
                 let named = bench.wait(peer);
-                let Payload::Peer(index) = named.payload else {
-                    panic!("{named:?}")
-                };
+                let Payload::Peer(index) = named.payload else { panic!("{named:?}") };
                 assert_eq!((named.result, named.more), (0, false));
                 let peer = bench.driver.take_peer(index);
                 assert_eq!(peer, Some(client.local_addr().unwrap()), "{mask}");
@@ -179,9 +163,7 @@ fn a_peer_that_is_gone_leaves_a_place_to_take() {
         let peer = bench.token(Kind::Peer, slot);
         bench.driver.peer(slot, peer);
         let named = bench.wait(peer);
-        let Payload::Peer(index) = named.payload else {
-            panic!("{named:?}")
-        };
+        let Payload::Peer(index) = named.payload else { panic!("{named:?}") };
         // The command still knows it, `getpeername` does not.
         let expect = mask.is_empty().then_some(addr);
         assert_eq!((named.result, bench.driver.take_peer(index)), (0, expect));
@@ -203,10 +185,7 @@ fn either_side_may_close_half() {
 
     client.shutdown(Shutdown::Write).unwrap();
     let end = bench.wait(recv);
-    assert!(
-        (end.result, end.more) == (0, false) && matches!(end.payload, Payload::None),
-        "{end:?}"
-    );
+    assert!((end.result, end.more) == (0, false) && matches!(end.payload, Payload::None), "{end:?}");
 }
 
 #[test]
@@ -227,8 +206,5 @@ fn a_full_submission_queue_is_submitted_on_the_spot() {
         assert_eq!((readable.result, readable.more), (0, false));
     }
     let counts = bench.driver.counts();
-    assert!(
-        counts.overflows > 0 && counts.submissions > 200,
-        "{counts:?}"
-    );
+    assert!(counts.overflows > 0 && counts.submissions > 200, "{counts:?}");
 }

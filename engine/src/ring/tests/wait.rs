@@ -32,11 +32,7 @@ fn a_wait_ends_after_its_time() {
     for mask in ["", ALL_MASKED] {
         let mut bench = Bench::masked(mask);
         assert!(timed(&mut bench, Wait::For(QUIET)) >= QUIET);
-        let batch = Wait::Batch {
-            want: 10,
-            min_wait: QUIET / 3,
-            most: QUIET,
-        };
+        let batch = Wait::Batch { want: 10, min_wait: QUIET / 3, most: QUIET };
         assert!(timed(&mut bench, batch) >= QUIET, "{mask}");
         assert!(timed(&mut bench, Wait::For(Duration::ZERO)) < LONG);
         assert!(timed(&mut bench, Wait::No) < LONG);
@@ -64,14 +60,7 @@ fn a_batch_lingers_for_more_and_settles_for_less() {
     bench.driver.poll_readable(slot, poll);
     bench.turn(Wait::No);
     write(&client, b"!");
-    let waited = timed(
-        &mut bench,
-        Wait::Batch {
-            want: 2,
-            min_wait: QUIET,
-            most: LONG,
-        },
-    );
+    let waited = timed(&mut bench, Wait::Batch { want: 2, min_wait: QUIET, most: LONG });
     assert!(waited >= LONGEST_LINGER && waited < LONG / 10, "{waited:?}");
     bench.wait(poll);
 }
@@ -84,14 +73,7 @@ fn a_wake_from_another_thread_ends_any_wait() {
         for round in 0..40 {
             // Earlier than the wait, while it begins, while it lingers, and while it sleeps.
             let delay = Duration::from_micros(50) * round;
-            for wait in [
-                Wait::For(LONG),
-                Wait::Batch {
-                    want: 64,
-                    min_wait,
-                    most: LONG,
-                },
-            ] {
+            for wait in [Wait::For(LONG), Wait::Batch { want: 64, min_wait, most: LONG }] {
                 let waker = bench.driver.waker();
                 let waking = thread::spawn(move || wake_after(delay, &*waker));
                 bench.driver.enter(wait).unwrap();
@@ -111,14 +93,7 @@ fn a_wake_in_a_lingering_wait_is_seen_when_lingering_ends() {
     let mut bench = Bench::new();
     bench.turn(Wait::No);
     bench.driver.waker().wake();
-    let waited = timed(
-        &mut bench,
-        Wait::Batch {
-            want: 64,
-            min_wait: QUIET,
-            most: LONG,
-        },
-    );
+    let waited = timed(&mut bench, Wait::Batch { want: 64, min_wait: QUIET, most: LONG });
     assert!(waited < LONG / 10, "{waited:?}");
 }
 

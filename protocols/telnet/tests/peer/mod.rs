@@ -58,10 +58,7 @@ impl Peer {
                 Ok(Some(event)) => tell(&mut self.told, &event),
                 Ok(None) => break,
                 Err(error) => {
-                    let again = self
-                        .telnet
-                        .next_event(&mut input, &mut self.answers)
-                        .map(|_| ());
+                    let again = self.telnet.next_event(&mut input, &mut self.answers).map(|_| ());
                     assert_eq!(again, Err(error), "an error stays");
                     self.told.push(Told::Other(format!("{error:?}")));
                     return false;

@@ -33,23 +33,16 @@ impl Query {
         let words: Vec<&str> = arguments.split_whitespace().collect();
         let limit = match words[..] {
             [] => Some(DEFAULT_LIMIT),
-            ["--limit", number] => number
-                .parse()
-                .ok()
-                .filter(|limit| (1..=MAX_LIMIT).contains(limit)),
+            ["--limit", number] => number.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)),
             _ => None,
         };
         let usage = || format!("usage: conns list [--limit N], N from 1 to {MAX_LIMIT}\n");
-        Ok(Query::List {
-            limit: limit.ok_or_else(usage)?,
-        })
+        Ok(Query::List { limit: limit.ok_or_else(usage)? })
     }
 
     /// `ID`
     pub(crate) fn show(arguments: &str) -> Result<Query, String> {
-        let id = arguments
-            .parse()
-            .map_err(|_| "usage: conns show ID, as in conns list\n")?;
+        let id = arguments.parse().map_err(|_| "usage: conns show ID, as in conns list\n")?;
         Ok(Query::Show(id))
     }
 
@@ -95,12 +88,7 @@ impl Gathering {
     pub(crate) fn ask(engine: &Handle, query: Query, session: ConnId, request: u32) -> Gathering {
         let bus = engine.clone();
         let asked = engine.connections(query.most_rows(), move |answer| {
-            let rows = answer
-                .rows
-                .iter()
-                .filter(|row| query.wants(row))
-                .copied()
-                .collect();
+            let rows = answer.rows.iter().filter(|row| query.wants(row)).copied().collect();
             let rows = ConnRows {
                 session,
                 request,
@@ -112,14 +100,7 @@ impl Gathering {
             // The console's mailbox may be full: then this shard counts as one that did not answer.
             let _ = bus.publish(rows);
         });
-        Gathering {
-            query,
-            asked,
-            answered: Vec::new(),
-            rows: Vec::new(),
-            total: 0,
-            searched: 0,
-        }
+        Gathering { query, asked, answered: Vec::new(), rows: Vec::new(), total: 0, searched: 0 }
     }
 
     /// Adds a shard's answer.
@@ -127,8 +108,7 @@ impl Gathering {
         self.answered.push(answer.shard);
         self.total += answer.total;
         self.searched += answer.searched;
-        self.rows
-            .extend(answer.rows.iter().map(|row| (answer.shard, *row)));
+        self.rows.extend(answer.rows.iter().map(|row| (answer.shard, *row)));
     }
 
     /// Whether nobody is waited for any more.
@@ -183,11 +163,7 @@ impl Gathering {
         let mut out = table.render();
         let _ = match left_out {
             0 => writeln!(out, "{} connections", self.total),
-            _ => writeln!(
-                out,
-                "{} connections, {left_out} not shown (--limit N)",
-                self.total
-            ),
+            _ => writeln!(out, "{} connections, {left_out} not shown (--limit N)", self.total),
         };
         out
     }
@@ -243,16 +219,11 @@ fn details(shard: ShardId, row: &ConnRow) -> String {
         ("queued", text::bytes(row.queued_bytes as u64)),
         ("unread", text::bytes(row.unread_bytes as u64)),
     ];
-    lines
-        .iter()
-        .map(|(name, value)| format!("{name:<8}  {value}\n"))
-        .collect()
+    lines.iter().map(|(name, value)| format!("{name:<8}  {value}\n")).collect()
 }
 
 fn peer(row: &ConnRow) -> String {
-    row.info
-        .peer
-        .map_or_else(|| "unix".to_owned(), |peer| peer.to_string())
+    row.info.peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string())
 }
 
 fn origin(row: &ConnRow) -> String {

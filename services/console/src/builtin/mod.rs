@@ -18,31 +18,16 @@ pub(crate) enum Builtin {
 
 /// Every built-in command: directory, name, and help whose first line is the summary.
 pub(crate) const BUILTINS: &[(Builtin, &str, &str, &str)] = &[
-    (
-        Builtin::ConnsKick,
-        "conns",
-        "kick",
-        "Closes a connection.\nconns kick ID",
-    ),
+    (Builtin::ConnsKick, "conns", "kick", "Closes a connection.\nconns kick ID"),
     (
         Builtin::ConnsList,
         "conns",
         "list",
         "Lists connections.\nconns list [--limit N]\nShows 100 of them, or N up to 1000.",
     ),
-    (
-        Builtin::ConnsShow,
-        "conns",
-        "show",
-        "Shows all about a connection.\nconns show ID",
-    ),
+    (Builtin::ConnsShow, "conns", "show", "Shows all about a connection.\nconns show ID"),
     (Builtin::Quit, "", "exit", "Ends this session."),
-    (
-        Builtin::Help,
-        "",
-        "help",
-        "Lists commands, or tells about one.\nhelp [COMMAND]",
-    ),
+    (Builtin::Help, "", "help", "Lists commands, or tells about one.\nhelp [COMMAND]"),
     (Builtin::Quit, "", "quit", "Ends this session."),
     (
         Builtin::Shards,

@@ -65,17 +65,12 @@ impl Sampler {
         }
         let mut out = table.render();
         let since = if recent.is_some() { "the last" } else { "all" };
-        out.push_str(&format!(
-            "rates and ticks over {since} {}\n",
-            text::span(window)
-        ));
+        out.push_str(&format!("rates and ticks over {since} {}\n", text::span(window)));
         for (index, shard) in now.shards.iter().enumerate() {
             let running = Duration::from_nanos(shard.tick_running_ns);
             if running >= STALLED {
                 let running = text::span(running);
-                out.push_str(&format!(
-                    "shard {index} is stalled: one tick runs since {running}\n"
-                ));
+                out.push_str(&format!("shard {index} is stalled: one tick runs since {running}\n"));
             }
         }
         out
@@ -84,17 +79,7 @@ impl Sampler {
 
 fn columns() -> Vec<(&'static str, Align)> {
     let states = ConnState::ALL.iter().map(|state| state.word());
-    let load = [
-        "accepts/s",
-        "in/s",
-        "out/s",
-        "frames/s",
-        "p50",
-        "p99",
-        "cqe/enter",
-        "buffers",
-        "queued",
-    ];
+    let load = ["accepts/s", "in/s", "out/s", "frames/s", "p50", "p99", "cqe/enter", "buffers", "queued"];
     let titles = ["shard"].into_iter().chain(states).chain(load);
     titles.map(|title| (title, Align::Right)).collect()
 }
@@ -105,13 +90,8 @@ fn row(name: String, now: &ShardSnapshot, before: &ShardSnapshot, window: Durati
     let rate = |count| text::rate(grown(count) as f64 / seconds);
     let byte_rate = |count| text::bytes((grown(count) as f64 / seconds) as u64);
     let buckets = now.ticks.buckets().zip(before.ticks.buckets());
-    let ticks: Vec<_> = buckets
-        .map(|((bound, now), (_, before))| (bound, now.saturating_sub(before)))
-        .collect();
-    let (completions, enters) = (
-        grown(|shard| shard.completions),
-        grown(|shard| shard.enters),
-    );
+    let ticks: Vec<_> = buckets.map(|((bound, now), (_, before))| (bound, now.saturating_sub(before))).collect();
+    let (completions, enters) = (grown(|shard| shard.completions), grown(|shard| shard.enters));
     let per_enter = match enters {
         0 => "-".to_owned(),
         enters => format!("{:.1}", completions as f64 / enters as f64),
@@ -188,17 +168,11 @@ mod tests {
         assert!(sampler.start(|| at(10_000, 1000)));
         assert!(!sampler.start(|| at(0, 0)), "one at a time");
         let table = sampler.render(&at(10_500, 10_500));
-        assert!(
-            table.ends_with("rates and ticks over all 10.5 s\n"),
-            "{table}"
-        );
+        assert!(table.ends_with("rates and ticks over all 10.5 s\n"), "{table}");
 
         sampler.sample(at(15_000, 1000));
         let table = sampler.render(&at(20_000, 3000));
-        assert!(
-            table.ends_with("rates and ticks over the last 10.0 s\n"),
-            "{table}"
-        );
+        assert!(table.ends_with("rates and ticks over the last 10.0 s\n"), "{table}");
         assert_eq!(table.matches(" 200 B ").count(), 2, "each shard: {table}");
         assert_eq!(table.matches(" 400 B ").count(), 1, "all: {table}");
 
@@ -213,10 +187,7 @@ mod tests {
         let mut stats = EngineStats::default();
         stats.shards = vec![ShardSnapshot::default(), shard];
         let table = Sampler::default().render(&stats);
-        assert!(
-            table.contains("shard 1 is stalled: one tick runs since 4.00 s\n"),
-            "{table}"
-        );
+        assert!(table.contains("shard 1 is stalled: one tick runs since 4.00 s\n"), "{table}");
         assert!(!table.contains("shard 0 is"), "{table}");
     }
 }

@@ -46,9 +46,7 @@ fn a_peer_that_writes_and_reads_at_once_gets_every_byte() {
         return;
     };
     let mut stream = server.connect("echo");
-    let sent: Vec<u8> = (0..8_000_000u32)
-        .map(|place| (place ^ place >> 8 ^ place >> 16) as u8)
-        .collect();
+    let sent: Vec<u8> = (0..8_000_000u32).map(|place| (place ^ place >> 8 ^ place >> 16) as u8).collect();
     let mut writer = stream.try_clone().unwrap();
     let to_send = sent.clone();
     let writing = thread::spawn(move || {
@@ -57,12 +55,7 @@ fn a_peer_that_writes_and_reads_at_once_gets_every_byte() {
     });
     let back = rest(&mut stream);
     writing.join().unwrap();
-    assert!(
-        back == sent,
-        "{} of {} bytes came back",
-        back.len(),
-        sent.len()
-    );
+    assert!(back == sent, "{} of {} bytes came back", back.len(), sent.len());
 }
 
 #[test]
@@ -90,8 +83,7 @@ mod behind_proxy {
     const BEHIND: [&str; 4] = ["--echo", "127.0.0.1:0", "--proxy-protocol", "echo"];
     const V1: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 7\r\n";
     /// The same in version 2: signature, PROXY over IPv4 stream, 12 bytes of addresses.
-    const V2: &[u8] =
-        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x03\xe8\0\x07";
+    const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x03\xe8\0\x07";
 
     #[test]
     fn the_header_is_not_echoed() {

@@ -18,15 +18,10 @@ fn answer(stream: &mut impl BufRead, to_head: bool) -> Answer {
     let mut line = || {
         let mut line = String::new();
         stream.read_line(&mut line).unwrap();
-        line.strip_suffix("\r\n")
-            .unwrap_or_else(|| panic!("cut off: {line:?}"))
-            .to_owned()
+        line.strip_suffix("\r\n").unwrap_or_else(|| panic!("cut off: {line:?}")).to_owned()
     };
     let status = line();
-    let status = status
-        .strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3))
-        .unwrap();
+    let status = status.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).unwrap();
     let status = status.parse().unwrap();
     let mut headers = HashMap::new();
     loop {
@@ -35,24 +30,12 @@ fn answer(stream: &mut impl BufRead, to_head: bool) -> Answer {
             break;
         }
         let (name, value) = line.split_once(": ").unwrap();
-        assert_eq!(
-            headers.insert(name.to_owned(), value.to_owned()),
-            None,
-            "{name} twice"
-        );
+        assert_eq!(headers.insert(name.to_owned(), value.to_owned()), None, "{name} twice");
     }
-    let length = if to_head {
-        0
-    } else {
-        headers["content-length"].parse().unwrap()
-    };
+    let length = if to_head { 0 } else { headers["content-length"].parse().unwrap() };
     let mut body = vec![0; length];
     stream.read_exact(&mut body).unwrap();
-    Answer {
-        status,
-        headers,
-        body: String::from_utf8(body).unwrap(),
-    }
+    Answer { status, headers, body: String::from_utf8(body).unwrap() }
 }
 
 fn request(method: &str, path: &str) -> String {
@@ -102,28 +85,18 @@ fn one_connection_serves_many_requests_in_order() {
         ("HEAD", "/metrics", 200),
         ("GET", "/healthz", 200),
     ];
-    let all: String = requests
-        .iter()
-        .map(|(method, path, _)| request(method, path))
-        .collect();
+    let all: String = requests.iter().map(|(method, path, _)| request(method, path)).collect();
     stream.write_all(all.as_bytes()).unwrap();
     let mut answers = BufReader::new(stream.try_clone().unwrap());
     for (method, path, status) in requests {
         let answer = answer(&mut answers, method == "HEAD");
         assert_eq!(answer.status, status, "{method} {path}");
-        assert_eq!(
-            answer.headers.get("allow").map(String::as_str),
-            (status == 405).then_some("GET, HEAD")
-        );
+        assert_eq!(answer.headers.get("allow").map(String::as_str), (status == 405).then_some("GET, HEAD"));
     }
     // A body that nobody wants is read away, and the next request is found behind it.
-    stream
-        .write_all(b"POST /healthz HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody")
-        .unwrap();
+    stream.write_all(b"POST /healthz HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody").unwrap();
     assert_eq!(answer(&mut answers, false).status, 405);
-    stream
-        .write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
     assert_eq!(answer(&mut answers, false).headers["connection"], "close");
     assert_eq!(answers.read(&mut [0]).unwrap(), 0);
 }
@@ -149,30 +122,10 @@ fn what_is_no_request_is_answered_and_the_connection_ends() {
     check_refused(&server, b"hello\r\n\r\n", 400);
     check_refused(&server, b"GET / HTTP/1.1\r\n\r\n", 400);
     check_refused(&server, b"GET / HTTP/3.0\r\nhost: a\r\n\r\n", 505);
-    check_refused(
-        &server,
-        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n",
-        501,
-    );
-    check_refused(
-        &server,
-        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 999999999\r\n\r\n",
-        413,
-    );
-    check_refused(
-        &server,
-        &[
-            b"GET / HTTP/1.1\r\nhost: a\r\nx: ",
-            "y".repeat(9000).as_bytes(),
-        ]
-        .concat(),
-        431,
-    );
-    check_refused(
-        &server,
-        format!("GET /{}", "y".repeat(9000)).as_bytes(),
-        414,
-    );
+    check_refused(&server, b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n", 501);
+    check_refused(&server, b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 999999999\r\n\r\n", 413);
+    check_refused(&server, &[b"GET / HTTP/1.1\r\nhost: a\r\nx: ", "y".repeat(9000).as_bytes()].concat(), 431);
+    check_refused(&server, format!("GET /{}", "y".repeat(9000)).as_bytes(), 414);
 }
 
 #[test]
@@ -180,8 +133,7 @@ fn who_expects_to_continue_is_answered_once() {
     let Some(server) = Server::start(&HTTP) else {
         return;
     };
-    let head =
-        b"POST /healthz HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n";
+    let head = b"POST /healthz HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n";
     check_refused(&server, head, 405);
 }
 
@@ -192,9 +144,7 @@ fn a_peer_that_asks_much_and_reads_late_gets_everything() {
         return;
     };
     let mut stream = server.connect("http");
-    stream
-        .write_all(request("GET", "/metrics").repeat(REQUESTS).as_bytes())
-        .unwrap();
+    stream.write_all(request("GET", "/metrics").repeat(REQUESTS).as_bytes()).unwrap();
     let mut answers = BufReader::new(stream);
     for _ in 0..REQUESTS {
         assert!(answer(&mut answers, false).body.ends_with("# EOF\n"));
@@ -208,12 +158,8 @@ fn it_can_stand_behind_a_proxy() {
         return;
     };
     let mut stream = server.connect("http");
-    stream
-        .write_all(b"PROXY TCP6 2001:db8::1 2001:db8::2 1000 80\r\n")
-        .unwrap();
-    stream
-        .write_all(request("GET", "/healthz").as_bytes())
-        .unwrap();
+    stream.write_all(b"PROXY TCP6 2001:db8::1 2001:db8::2 1000 80\r\n").unwrap();
+    stream.write_all(request("GET", "/healthz").as_bytes()).unwrap();
     assert_eq!(answer(&mut BufReader::new(stream), false).status, 200);
 }
 
@@ -233,9 +179,7 @@ fn the_metrics_are_openmetrics() {
     assert_eq!(accepts(&after), accepts(&before) + 1.0);
     for (name, value) in &before.values {
         let family = name.split(['{']).next().unwrap();
-        let counts = ["_total", "_bucket", "_count", "_sum"]
-            .iter()
-            .any(|end| family.ends_with(end));
+        let counts = ["_total", "_bucket", "_count", "_sum"].iter().any(|end| family.ends_with(end));
         assert!(!counts || after.values[name] >= *value, "{name} fell");
     }
 }
@@ -249,23 +193,13 @@ struct Families {
 impl Families {
     fn read(answer: &Answer) -> Families {
         assert_eq!(answer.status, 200);
-        assert_eq!(
-            answer.headers["content-type"],
-            "application/openmetrics-text; version=1.0.0; charset=utf-8"
-        );
+        assert_eq!(answer.headers["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
         let text = answer.body.strip_suffix("# EOF\n").expect("EOF comes last");
-        let mut families = Families {
-            kinds: HashMap::new(),
-            values: HashMap::new(),
-        };
+        let mut families = Families { kinds: HashMap::new(), values: HashMap::new() };
         let mut family = String::new();
         let mut helped = HashSet::new();
         for line in text.lines() {
-            match line
-                .strip_prefix("# ")
-                .map(|line| line.splitn(3, ' ').collect::<Vec<_>>())
-                .as_deref()
-            {
+            match line.strip_prefix("# ").map(|line| line.splitn(3, ' ').collect::<Vec<_>>()).as_deref() {
                 Some(["TYPE", name, kind]) => {
                     family = (*name).to_owned();
                     let before = families.kinds.insert(family.clone(), (*kind).to_owned());
@@ -297,36 +231,18 @@ impl Families {
             "info" => &["_info"],
             other => panic!("kind {other}"),
         };
-        assert!(
-            suffixes
-                .iter()
-                .any(|suffix| bare == format!("{family}{suffix}")),
-            "{line}"
-        );
+        assert!(suffixes.iter().any(|suffix| bare == format!("{family}{suffix}")), "{line}");
         if let Some(labels) = name.strip_prefix(bare).filter(|labels| !labels.is_empty()) {
-            let labels = labels
-                .strip_prefix('{')
-                .and_then(|labels| labels.strip_suffix('}'))
-                .unwrap();
+            let labels = labels.strip_prefix('{').and_then(|labels| labels.strip_suffix('}')).unwrap();
             for label in labels.split(',') {
                 let (label, word) = label.split_once('=').unwrap();
-                assert!(
-                    label.bytes().all(|byte| byte.is_ascii_lowercase()),
-                    "{line}"
-                );
-                assert!(
-                    word.len() >= 2 && word.starts_with('"') && word.ends_with('"'),
-                    "{line}"
-                );
+                assert!(label.bytes().all(|byte| byte.is_ascii_lowercase()), "{line}");
+                assert!(word.len() >= 2 && word.starts_with('"') && word.ends_with('"'), "{line}");
             }
         }
         let value: f64 = value.parse().unwrap_or_else(|_| panic!("{line}"));
         assert!(value >= 0.0, "{line}");
-        assert_eq!(
-            self.values.insert(name.to_owned(), value),
-            None,
-            "{name} twice"
-        );
+        assert_eq!(self.values.insert(name.to_owned(), value), None, "{name} twice");
     }
 
     /// Buckets rise, in their bounds and in their counts, and the last counts all.

@@ -62,23 +62,14 @@ impl Server {
 
     /// What the banner says behind a word at the start of a line.
     pub fn said(&self, word: &str) -> &str {
-        let found = self
-            .banner
-            .iter()
-            .find_map(|line| line.trim_start().strip_prefix(word));
-        found
-            .unwrap_or_else(|| panic!("no {word} in {:?}", self.banner))
-            .trim()
+        let found = self.banner.iter().find_map(|line| line.trim_start().strip_prefix(word));
+        found.unwrap_or_else(|| panic!("no {word} in {:?}", self.banner)).trim()
     }
 
     /// Where a listener is bound.
     pub fn addr(&self, listener: &str) -> SocketAddr {
         let said = self.said(listener);
-        said.split(' ')
-            .next()
-            .unwrap_or_default()
-            .parse()
-            .unwrap_or_else(|_| panic!("{said}"))
+        said.split(' ').next().unwrap_or_default().parse().unwrap_or_else(|_| panic!("{said}"))
     }
 
     /// A connection to a listener, whose reads and writes have a deadline.
@@ -99,10 +90,7 @@ impl Server {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = self.process.stderr.recv_timeout(left);
-            if line
-                .unwrap_or_else(|_| panic!("never said {text:?}"))
-                .contains(text)
-            {
+            if line.unwrap_or_else(|_| panic!("never said {text:?}")).contains(text) {
                 return;
             }
         }
@@ -142,28 +130,18 @@ impl Process {
 
     fn from(command: &mut Command) -> Process {
         command.env_remove("MEGAMUX_LOG");
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = lines(child.stdout.take().unwrap());
         let stderr = lines(child.stderr.take().unwrap());
-        Process {
-            child,
-            stdout,
-            stderr,
-        }
+        Process { child, stdout, stderr }
     }
 
     fn end(mut self) -> (ExitStatus, String) {
         let deadline = Instant::now() + PATIENCE;
         let mut said = Vec::new();
         loop {
-            match self
-                .stderr
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {
+            match self.stderr.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => said.push(line),
                 // Both pipes close when the process ends, and not before.
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
@@ -225,7 +203,6 @@ fn skip(reason: &str) {
         // One write of one line: test processes append at the same time.
         let line = format!("{test}: {reason}\n");
         let file = OpenOptions::new().append(true).create(true).open(path);
-        file.and_then(|mut file| file.write_all(line.as_bytes()))
-            .expect("the skip file can be written");
+        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the skip file can be written");
     }
 }

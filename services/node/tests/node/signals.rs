@@ -12,9 +12,7 @@ use crate::server::Server;
 /// Writes and never reads, until nothing moves any more: what is owed to this peer cannot be sent.
 fn clog(server: &Server) -> TcpStream {
     let mut stream = server.connect("echo");
-    stream
-        .set_write_timeout(Some(Duration::from_millis(500)))
-        .unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let block = [0; 64 * 1024];
     loop {
         match stream.write(&block) {
@@ -61,8 +59,7 @@ fn what_cannot_be_sent_is_given_up_at_the_deadline() {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     for second in [Signal::TERM, Signal::INT] {
-        let Some(server) = Server::start(&["--echo", "127.0.0.1:0", "--drain-timeout", "10m"])
-        else {
+        let Some(server) = Server::start(&["--echo", "127.0.0.1:0", "--drain-timeout", "10m"]) else {
             return;
         };
         let clogged = clog(&server);

@@ -46,27 +46,16 @@ fn answers_come_in_order_whatever_the_network_does() {
 
 #[test]
 fn a_request_that_never_ends_is_answered_408() {
-    let trickle = "GET /healthz".bytes().fold(Script::new(), |script, byte| {
-        script.send([byte]).wait(2 * SECOND)
-    });
+    let trickle = "GET /healthz".bytes().fold(Script::new(), |script, byte| script.send([byte]).wait(2 * SECOND));
     for script in [Script::new().send("GET /hea"), trickle] {
         for seed in 0..10 {
             let (mut sim, peer) = world(seed, script.clone().await_end());
-            assert!(sim.run_until(
-                |sim| closes(sim, CloseReason::ProtocolError) == 1,
-                60 * SECOND
-            ));
+            assert!(sim.run_until(|sim| closes(sim, CloseReason::ProtocolError) == 1, 60 * SECOND));
             let took = elapsed(&sim);
-            assert!(
-                (REQUEST_TIMEOUT..REQUEST_TIMEOUT + 2 * SECOND).contains(&took),
-                "{took:?}"
-            );
+            assert!((REQUEST_TIMEOUT..REQUEST_TIMEOUT + 2 * SECOND).contains(&took), "{took:?}");
             assert!(sim.run_until(Sim::peers_over, 60 * SECOND));
             let answer = String::from_utf8(sim.received(peer)).unwrap();
-            assert!(
-                answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"),
-                "{answer}"
-            );
+            assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
             sim.finish(SECOND);
         }
     }
@@ -77,13 +66,7 @@ fn a_quiet_connection_lives_between_requests_until_it_was_quiet_for_too_long() {
     for seed in 0..10 {
         let pause = REQUEST_TIMEOUT + 5 * SECOND;
         let (front, back) = REQUEST.split_at(5);
-        let script = Script::new()
-            .send(front)
-            .wait(SECOND)
-            .send(back)
-            .wait(pause)
-            .send(REQUEST)
-            .await_end();
+        let script = Script::new().send(front).wait(SECOND).send(back).wait(pause).send(REQUEST).await_end();
         let (mut sim, _) = world(seed, script.expect(HEALTHY.repeat(2)));
         assert!(sim.run_until(Sim::peers_over, 120 * SECOND));
         assert!(elapsed(&sim) >= pause + IDLE_TIMEOUT, "{:?}", elapsed(&sim));
@@ -109,11 +92,7 @@ mod behind_proxy {
         type Service = NoService;
         type Conn = ();
 
-        fn on_open(
-            &mut self,
-            _: &mut Cx<'_, NoService>,
-            info: &ConnInfo,
-        ) -> Result<(), CloseReason> {
+        fn on_open(&mut self, _: &mut Cx<'_, NoService>, info: &ConnInfo) -> Result<(), CloseReason> {
             self.0.lock().unwrap().push(info.peer);
             Ok(())
         }
@@ -137,9 +116,7 @@ mod behind_proxy {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let guests = Arc::clone(&seen);
         let listen = behind_proxy(Listen::tcp(ADDR));
-        builder
-            .listen(listen, &NO_SERVICE, move |_| Guests(Arc::clone(&guests)))
-            .unwrap();
+        builder.listen(listen, &NO_SERVICE, move |_| Guests(Arc::clone(&guests))).unwrap();
         let mut sim = Sim::new(seed, Faults::gentle(seed), builder).unwrap();
         sim.connect(ADDR, script);
         (sim, seen)
@@ -149,18 +126,10 @@ mod behind_proxy {
     fn the_handler_sees_the_clients_address() {
         for seed in 0..20 {
             let header = "PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n";
-            let script = Script::new()
-                .send(header)
-                .send("hello")
-                .finish()
-                .await_end()
-                .expect("hello");
+            let script = Script::new().send(header).send("hello").finish().await_end().expect("hello");
             let (mut sim, seen) = guests(seed, script);
             sim.quiesce(60 * SECOND);
-            assert_eq!(
-                *seen.lock().unwrap(),
-                [Some("192.0.2.1:1000".parse().unwrap())]
-            );
+            assert_eq!(*seen.lock().unwrap(), [Some("192.0.2.1:1000".parse().unwrap())]);
             sim.finish(SECOND);
         }
     }
@@ -168,10 +137,7 @@ mod behind_proxy {
     #[test]
     fn a_header_that_never_ends_keeps_the_connection_from_its_handler() {
         for seed in 0..20 {
-            let script = Script::new()
-                .send("PROXY TCP4 192.0.2.1")
-                .await_end()
-                .expect("");
+            let script = Script::new().send("PROXY TCP4 192.0.2.1").await_end().expect("");
             let (mut sim, seen) = guests(seed, script);
             sim.quiesce(60 * SECOND);
             assert!(elapsed(&sim) >= HEADER_TIMEOUT);

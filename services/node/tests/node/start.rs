@@ -13,10 +13,7 @@ fn check_fails(args: &[&str], code: i32, expect: &str) {
     assert_eq!(status.code(), Some(code), "{args:?}: {said}");
     assert!(said.contains(expect), "{args:?}: {said}");
     if code == 1 {
-        assert!(
-            said.starts_with("megamux: ") && !said.contains('\n'),
-            "{args:?}: {said}"
-        );
+        assert!(said.starts_with("megamux: ") && !said.contains('\n'), "{args:?}: {said}");
     }
 }
 
@@ -31,20 +28,9 @@ fn a_build_says_what_it_has() {
         ("echo", cfg!(feature = "echo")),
         ("proxy", cfg!(feature = "proxy")),
     ];
-    let built: Vec<_> = features
-        .iter()
-        .filter(|(_, is_built)| *is_built)
-        .map(|(name, _)| *name)
-        .collect();
-    let expect = if built.is_empty() {
-        "the engine alone".to_owned()
-    } else {
-        built.join(" ")
-    };
-    assert_eq!(
-        server.banner[0],
-        format!("megamux {} with {expect}", env!("CARGO_PKG_VERSION"))
-    );
+    let built: Vec<_> = features.iter().filter(|(_, is_built)| *is_built).map(|(name, _)| *name).collect();
+    let expect = if built.is_empty() { "the engine alone".to_owned() } else { built.join(" ") };
+    assert_eq!(server.banner[0], format!("megamux {} with {expect}", env!("CARGO_PKG_VERSION")));
     for listener in built.iter().filter(|feature| **feature != "proxy") {
         assert_eq!(server.said(listener), "off");
     }
@@ -62,11 +48,7 @@ fn masked_capabilities_are_said() {
         return;
     };
     assert_eq!(server.said("masked:"), "inc msg_ring");
-    check_fails(
-        &["--caps", "-everything"],
-        2,
-        "\"-everything\" masks nothing",
-    );
+    check_fails(&["--caps", "-everything"], 2, "\"-everything\" masks nothing");
 }
 
 #[test]
@@ -82,13 +64,9 @@ fn the_soft_limit_is_raised_to_the_hard_one() {
 
 #[test]
 fn too_few_descriptors_are_said() {
-    let (status, said) =
-        run_in_shell("ulimit -n 8; exec \"$0\" --telnet off --http off --shards 1");
+    let (status, said) = run_in_shell("ulimit -n 8; exec \"$0\" --telnet off --http off --shards 1");
     assert_eq!(status.code(), Some(1), "{said}");
-    assert!(
-        said.starts_with("megamux: too few descriptors: RLIMIT_NOFILE allows 8, "),
-        "{said}"
-    );
+    assert!(said.starts_with("megamux: too few descriptors: RLIMIT_NOFILE allows 8, "), "{said}");
 }
 
 #[test]
@@ -98,11 +76,7 @@ fn mistakes_on_the_command_line_end_with_2() {
     check_fails(&["--shards", "many"], 2, "'--shards <N>'");
     check_fails(&["--shards", "1000000"], 2, "1000000 shards: at most");
     check_fails(&["--drain-timeout", "soon"], 2, "no span of time");
-    check_fails(
-        &["--config", "/nowhere/megamux.toml"],
-        2,
-        "cannot read the configuration /nowhere/megamux.toml",
-    );
+    check_fails(&["--config", "/nowhere/megamux.toml"], 2, "cannot read the configuration /nowhere/megamux.toml");
 }
 
 #[test]
@@ -138,11 +112,7 @@ fn a_data_directory_has_one_owner() {
     drop(server);
     // The lock went with the process, although it was killed.
     assert!(Server::start(&["--shards", "1", "--data-dir", dir]).is_some());
-    check_fails(
-        &["--data-dir", "/dev/null"],
-        1,
-        "cannot use the data directory /dev/null",
-    );
+    check_fails(&["--data-dir", "/dev/null"], 1, "cannot use the data directory /dev/null");
     fs::remove_dir_all(path).unwrap();
 }
 
@@ -162,16 +132,9 @@ fn a_port_in_use_is_said() {
 
 #[test]
 fn what_this_build_lacks_is_said() {
-    let features = [
-        ("telnet", cfg!(feature = "telnet")),
-        ("http", cfg!(feature = "http")),
-        ("echo", cfg!(feature = "echo")),
-    ];
+    let features =
+        [("telnet", cfg!(feature = "telnet")), ("http", cfg!(feature = "http")), ("echo", cfg!(feature = "echo"))];
     for (name, _) in features.iter().filter(|(_, is_built)| !is_built) {
-        check_fails(
-            &[&format!("--{name}"), "127.0.0.1:0"],
-            2,
-            &format!("this build has no {name}"),
-        );
+        check_fails(&[&format!("--{name}"), "127.0.0.1:0"], 2, &format!("this build has no {name}"));
     }
 }

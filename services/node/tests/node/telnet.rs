@@ -29,10 +29,7 @@ fn an_operator_is_answered() {
 fn the_console_stays_on_this_machine_unless_told() {
     let (status, said) = run(&["--telnet", "0.0.0.0:0"]);
     assert_eq!(status.code(), Some(2), "{said}");
-    assert!(
-        said.starts_with("megamux: the telnet console is not bound to 0.0.0.0:0: "),
-        "{said}"
-    );
+    assert!(said.starts_with("megamux: the telnet console is not bound to 0.0.0.0:0: "), "{said}");
     let Some(server) = Server::start(&["--telnet", "0.0.0.0:0", "--insecure"]) else {
         return;
     };

@@ -34,13 +34,7 @@ pub fn check(path: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Vec<Probl
         if fenced {
             continue;
         }
-        let missing = |name: &str| {
-            Problem::new(
-                path,
-                number,
-                format!("{name} does not exist: correct the path"),
-            )
-        };
+        let missing = |name: &str| Problem::new(path, number, format!("{name} does not exist: correct the path"));
         for name in line.split('`').skip(1).step_by(2).filter_map(our_path) {
             if !exists(name) {
                 problems.push(missing(name));
@@ -61,21 +55,15 @@ fn our_path(text: &str) -> Option<&str> {
         Some((path, line)) if line.chars().all(|c| c.is_ascii_digit()) => path,
         _ => text,
     };
-    let is_path = path
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "/_-.".contains(c));
+    let is_path = path.chars().all(|c| c.is_ascii_alphanumeric() || "/_-.".contains(c));
     let (room, rest) = path.split_once('/')?;
     let file = rest.rsplit('/').next()?;
-    let is_our_kind = file
-        .rsplit_once('.')
-        .is_none_or(|(_, ending)| ENDINGS.contains(&ending));
+    let is_our_kind = file.rsplit_once('.').is_none_or(|(_, ending)| ENDINGS.contains(&ending));
     (is_path && ROOMS.contains(&room) && is_our_kind).then_some(path)
 }
 
 fn links(line: &str) -> impl Iterator<Item = &str> {
-    line.split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split([')', ' ']).next())
+    line.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next())
 }
 
 /// The part of a link that names a file.
@@ -106,37 +94,21 @@ mod tests {
     fn check_text(text: &str, expect: &[usize]) {
         let there = ["engine/src/a.rs", "docs/ring.md", "tests/sim", "README.md"];
         let problems = check("docs/a.md", text, &|path| there.contains(&path));
-        assert_eq!(
-            problems
-                .iter()
-                .map(|problem| problem.line)
-                .collect::<Vec<_>>(),
-            expect,
-            "{text}"
-        );
+        assert_eq!(problems.iter().map(|problem| problem.line).collect::<Vec<_>>(), expect, "{text}");
     }
 
     #[test]
     fn backticks() {
-        check_text(
-            "see `engine/src/a.rs`, `engine/src/a.rs:12` and `tests/sim`\n",
-            &[],
-        );
+        check_text("see `engine/src/a.rs`, `engine/src/a.rs:12` and `tests/sim`\n", &[]);
         check_text("fine\nsee `engine/src/b.rs`\n", &[2]);
         check_text("see `docs/gone`", &[1]);
-        check_text(
-            "`examples/proxy.c`, `io/linux.zig`, `a/b.rs`, `engine/{a,b}`, `n/a`, `cargo xtask`",
-            &[],
-        );
+        check_text("`examples/proxy.c`, `io/linux.zig`, `a/b.rs`, `engine/{a,b}`, `n/a`, `cargo xtask`", &[]);
         check_text("```\n`engine/src/b.rs`\n```\n", &[]);
     }
 
     #[test]
     fn links_are_relative() {
-        check_text(
-            "[a](ring.md) [b](../README.md#top) [c](#here) [d](https://e.example/f) ![g](./ring.md)",
-            &[],
-        );
+        check_text("[a](ring.md) [b](../README.md#top) [c](#here) [d](https://e.example/f) ![g](./ring.md)", &[]);
         check_text("[a](README.md)", &[1]);
     }
 }

@@ -8,10 +8,7 @@ const IN_CODE: [(&str, &str); 4] = [
     ("todo!", "write it, or leave the feature out"),
     ("unimplemented!", "write it, or return an error"),
     ("dbg!", "remove it, or make it a tracing event"),
-    (
-        "#[ignore",
-        "make the test pass, or let it say SKIP (see CONTRIBUTING.md)",
-    ),
+    ("#[ignore", "make the test pass, or let it say SKIP (see CONTRIBUTING.md)"),
 ];
 
 const IN_COMMENTS: [&str; 3] = ["TODO", "FIXME", "XXX"];
@@ -27,9 +24,7 @@ pub fn check(source: &Source) -> Vec<Problem> {
         }
         for word in IN_COMMENTS {
             if find_word(&line.comment, word).is_some() {
-                problem(format!(
-                    "{word} is left over: do it, or say what is so and why"
-                ));
+                problem(format!("{word} is left over: do it, or say what is so and why"));
             }
         }
         if sleeps(line) && (line.in_test || is_test(&source.path)) {
@@ -42,9 +37,7 @@ pub fn check(source: &Source) -> Vec<Problem> {
 /// A macro's name starts a word; `my_todo!` is somebody else.
 fn contains(code: &str, word: &str) -> bool {
     match word.strip_suffix('!') {
-        Some(name) => {
-            find_word(code, name).is_some_and(|at| code[at + name.len()..].starts_with('!'))
-        }
+        Some(name) => find_word(code, name).is_some_and(|at| code[at + name.len()..].starts_with('!')),
         None => code.contains(word),
     }
 }
@@ -54,8 +47,7 @@ fn sleeps(line: &Line) -> bool {
 }
 
 fn is_test(path: &str) -> bool {
-    path.split('/')
-        .any(|part| part == "tests" || part == "tests.rs")
+    path.split('/').any(|part| part == "tests" || part == "tests.rs")
 }
 
 #[cfg(test)]
@@ -63,26 +55,15 @@ mod tests {
     use super::*;
 
     fn check_at(path: &str, text: &str, expect: &[usize]) {
-        let lines: Vec<usize> = check(&Source::parse(path, text))
-            .iter()
-            .map(|problem| problem.line)
-            .collect();
+        let lines: Vec<usize> = check(&Source::parse(path, text)).iter().map(|problem| problem.line).collect();
         assert_eq!(lines, expect, "{path}: {text}");
     }
 
     #[test]
     fn words_of_unfinished_work() {
-        check_at(
-            "a.rs",
-            "todo!()\ndbg!(a);\n#[ignore = \"\"]\nunimplemented!()\n",
-            &[1, 2, 3, 4],
-        );
+        check_at("a.rs", "todo!()\ndbg!(a);\n#[ignore = \"\"]\nunimplemented!()\n", &[1, 2, 3, 4]);
         check_at("a.rs", "// FIXME: a\n/// TODO\n/* XXX */\n", &[1, 2, 3]);
-        check_at(
-            "a.rs",
-            "my_todo!();\n\"dbg!\"\n// a todo list, XXXXXX\nlet todo = !a;\n",
-            &[],
-        );
+        check_at("a.rs", "my_todo!();\n\"dbg!\"\n// a todo list, XXXXXX\nlet todo = !a;\n", &[]);
     }
 
     #[test]
@@ -92,10 +73,6 @@ mod tests {
         check_at("tests/system/src/lib.rs", sleep, &[1]);
         check_at("engine/tests/a.rs", sleep, &[1]);
         check_at("engine/src/shard/tests.rs", sleep, &[1]);
-        check_at(
-            "engine/src/a.rs",
-            &format!("#[cfg(test)]\nmod tests {{\n{sleep}}}\n{sleep}"),
-            &[3],
-        );
+        check_at("engine/src/a.rs", &format!("#[cfg(test)]\nmod tests {{\n{sleep}}}\n{sleep}"), &[3]);
     }
 }

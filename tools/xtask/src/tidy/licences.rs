@@ -38,10 +38,7 @@ pub fn check(metadata: &Metadata) -> Vec<Problem> {
 
 /// An SPDX expression: OR binds weaker than AND; crates of old write `/` for OR.
 fn is_allowed(expression: &str) -> bool {
-    let spaced = expression
-        .replace('/', " OR ")
-        .replace('(', " ( ")
-        .replace(')', " ) ");
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let mut words = spaced.split_whitespace().peekable();
     let allowed = any(&mut words);
     // Words left over mean that we have not understood the expression.
@@ -86,8 +83,7 @@ mod tests {
 
     #[test]
     fn expressions() {
-        let check =
-            |expression: &str, expect| assert_eq!(is_allowed(expression), expect, "{expression}");
+        let check = |expression: &str, expect| assert_eq!(is_allowed(expression), expect, "{expression}");
         check("MIT", true);
         check("MIT OR GPL-3.0", true);
         check("GPL-3.0/MIT", true);

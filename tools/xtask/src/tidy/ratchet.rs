@@ -20,24 +20,15 @@ pub fn check(list: &str, sizes: &[(String, usize)]) -> Vec<Problem> {
         match parse(text) {
             Some((path, lines)) => {
                 listed.push(path);
-                let size = sizes
-                    .iter()
-                    .find(|(name, _)| name == path)
-                    .map(|(_, size)| *size);
-                problems.extend(
-                    check_entry(path, lines, size).map(|what| Problem::new(LIST, number, what)),
-                );
+                let size = sizes.iter().find(|(name, _)| name == path).map(|(_, size)| *size);
+                problems.extend(check_entry(path, lines, size).map(|what| Problem::new(LIST, number, what)));
             }
             None => problems.push(Problem::new(LIST, number, "write `path lines reason`")),
         }
     }
     for (path, size) in sizes {
         if *size > MOST_LINES && !listed.contains(&path.as_str()) {
-            problems.push(Problem::new(
-                path,
-                MOST_LINES,
-                format!("{size} lines: split the file by what it owns"),
-            ));
+            problems.push(Problem::new(path, MOST_LINES, format!("{size} lines: split the file by what it owns")));
         }
     }
     problems
@@ -53,13 +44,9 @@ fn parse(text: &str) -> Option<(&str, usize)> {
 fn check_entry(path: &str, lines: usize, size: Option<usize>) -> Option<String> {
     match size {
         None => Some(format!("remove the entry: there is no {path}")),
-        Some(size) if size <= MOST_LINES => {
-            Some(format!("remove the entry: {path} has only {size} lines"))
-        }
+        Some(size) if size <= MOST_LINES => Some(format!("remove the entry: {path} has only {size} lines")),
         Some(size) if size < lines => Some(format!("lower the entry to {size}: {path} has shrunk")),
-        Some(size) if size > lines => Some(format!(
-            "{path} has grown from {lines} to {size} lines: split it"
-        )),
+        Some(size) if size > lines => Some(format!("{path} has grown from {lines} to {size} lines: split it")),
         Some(_) => None,
     }
 }
@@ -82,11 +69,7 @@ mod tests {
         check_one("", 801, &["a.rs:800: 801 lines"]);
         check_one("a.rs 900 a table of the standard\n", 900, &[]);
         check_one("a.rs 900 a table of the standard\n", 901, &["grown"]);
-        check_one(
-            "a.rs 900 a table of the standard\n",
-            899,
-            &["lower the entry to 899"],
-        );
+        check_one("a.rs 900 a table of the standard\n", 899, &["lower the entry to 899"]);
         check_one("a.rs 900 a table of the standard\n", 700, &["remove"]);
         check_one("b.rs 900 a table of the standard\n", 700, &["no b.rs"]);
         check_one("a.rs 900\n", 700, &["path lines reason"]);

@@ -8,8 +8,7 @@ pub fn header(source: &Source) -> Option<Problem> {
     let first = source.lines.first()?;
     let opens = first.code.is_empty() && first.comment.starts_with("//! ");
     (!opens).then(|| {
-        let what =
-            "open the file with `//!`: what it owns, the invariant it keeps, what it must not do";
+        let what = "open the file with `//!`: what it owns, the invariant it keeps, what it must not do";
         Problem::new(&source.path, 1, what)
     })
 }
@@ -19,26 +18,14 @@ pub fn whitespace(path: &str, text: &str) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (number, line) in (1..).zip(text.split('\n')) {
         if line.contains('\t') {
-            problems.push(Problem::new(
-                path,
-                number,
-                "indent with spaces: there is a tab",
-            ));
+            problems.push(Problem::new(path, number, "indent with spaces: there is a tab"));
         }
         if line.ends_with(char::is_whitespace) {
-            problems.push(Problem::new(
-                path,
-                number,
-                "remove the white space at the end of the line",
-            ));
+            problems.push(Problem::new(path, number, "remove the white space at the end of the line"));
         }
     }
     if !text.is_empty() && (!text.ends_with('\n') || text.ends_with("\n\n")) {
-        problems.push(Problem::new(
-            path,
-            text.lines().count(),
-            "end the file with exactly one newline",
-        ));
+        problems.push(Problem::new(path, text.lines().count(), "end the file with exactly one newline"));
     }
     problems
 }
@@ -58,12 +45,7 @@ mod tests {
 
     #[test]
     fn white_space() {
-        let check = |text: &str| {
-            whitespace("a.md", text)
-                .iter()
-                .map(|problem| problem.line)
-                .collect::<Vec<_>>()
-        };
+        let check = |text: &str| whitespace("a.md", text).iter().map(|problem| problem.line).collect::<Vec<_>>();
         assert!(check("a\n\nb\n").is_empty());
         assert!(check("").is_empty());
         assert_eq!(check("a\tb\nc \n"), [1, 2]);

@@ -20,35 +20,25 @@ pub struct Line {
 
 impl Source {
     pub fn parse(path: &str, text: &str) -> Self {
-        let mut lexer = Lexer {
-            chars: text.chars().collect(),
-            at: 0,
-            lines: vec![Line::default()],
-        };
+        let mut lexer = Lexer { chars: text.chars().collect(), at: 0, lines: vec![Line::default()] };
         lexer.run();
         let mut lines = lexer.lines;
         mark_tests(&mut lines);
-        Self {
-            path: path.into(),
-            lines,
-        }
+        Self { path: path.into(), lines }
     }
 
     /// The lines with their numbers, which start at one.
     pub fn numbered(&self) -> impl Iterator<Item = (usize, &Line)> {
-        self.lines
-            .iter()
-            .enumerate()
-            .map(|(index, line)| (index + 1, line))
+        self.lines.iter().enumerate().map(|(index, line)| (index + 1, line))
     }
 }
 
 /// Whether `word` stands in `text` by itself, and where.
 pub fn find_word(text: &str, word: &str) -> Option<usize> {
     let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
-    text.match_indices(word).map(|(at, _)| at).find(|&at| {
-        !text[..at].ends_with(part_of_word) && !text[at + word.len()..].starts_with(part_of_word)
-    })
+    text.match_indices(word)
+        .map(|(at, _)| at)
+        .find(|&at| !text[..at].ends_with(part_of_word) && !text[at + word.len()..].starts_with(part_of_word))
 }
 
 struct Lexer {
@@ -147,18 +137,13 @@ impl Lexer {
     /// The number of hashes if a raw string starts here: `r"`, `r#"`, also after b or c.
     fn raw_hashes(&self) -> Option<usize> {
         let part_of_word = |back: usize| {
-            self.at
-                .checked_sub(back)
-                .is_some_and(|at| self.chars[at].is_alphanumeric() || self.chars[at] == '_')
+            self.at.checked_sub(back).is_some_and(|at| self.chars[at].is_alphanumeric() || self.chars[at] == '_')
         };
-        let prefixed =
-            self.at > 0 && matches!(self.chars[self.at - 1], 'b' | 'c') && !part_of_word(2);
+        let prefixed = self.at > 0 && matches!(self.chars[self.at - 1], 'b' | 'c') && !part_of_word(2);
         if part_of_word(1) && !prefixed {
             return None;
         }
-        let hashes = (1..)
-            .take_while(|&ahead| self.peek(ahead) == Some('#'))
-            .count();
+        let hashes = (1..).take_while(|&ahead| self.peek(ahead) == Some('#')).count();
         (self.peek(1 + hashes) == Some('"')).then_some(hashes)
     }
 
@@ -203,10 +188,7 @@ fn mark_tests(lines: &mut [Line]) {
     let mut index = 0;
     while index < lines.len() {
         let code = &lines[index].code;
-        let Some(start) = code
-            .find("#[cfg(test)]")
-            .or_else(|| code.find("#[cfg(all(test"))
-        else {
+        let Some(start) = code.find("#[cfg(test)]").or_else(|| code.find("#[cfg(all(test")) else {
             index += 1;
             continue;
         };
@@ -236,8 +218,7 @@ mod tests {
 
     fn check(text: &str, code: &str, comment: &str) {
         let source = Source::parse("a.rs", text);
-        let join =
-            |part: fn(&Line) -> &str| source.lines.iter().map(part).collect::<Vec<_>>().join("\n");
+        let join = |part: fn(&Line) -> &str| source.lines.iter().map(part).collect::<Vec<_>>().join("\n");
         assert_eq!(join(|line| &line.code), code, "code of {text:?}");
         assert_eq!(join(|line| &line.comment), comment, "comments of {text:?}");
     }
@@ -245,37 +226,22 @@ mod tests {
     #[test]
     fn comments_are_apart() {
         check("a // b\nc", "a \nc", "// b\n");
-        check(
-            "a /* b /* c */ d\n e */ f",
-            "a \n f",
-            "/* b /* c */ d\n e */",
-        );
+        check("a /* b /* c */ d\n e */ f", "a \n f", "/* b /* c */ d\n e */");
         check("a / b", "a / b", "");
     }
 
     #[test]
     fn literals_are_emptied() {
         check(r#"f("// no \" {", b"x")"#, r#"f("", b"")"#, "");
-        check(
-            "f(r#\"a \" // \"#, br\"\\\") // y",
-            "f(r#\"\"#, br\"\") ",
-            "// y",
-        );
+        check("f(r#\"a \" // \"#, br\"\\\") // y", "f(r#\"\"#, br\"\") ", "// y");
         check("f('\"', '\\'', b'\\u{7}', '{')", "f('', '', b'', '')", "");
-        check(
-            "fn a<'a>(r#type: &'a str) {} // x",
-            "fn a<'a>(r#type: &'a str) {} ",
-            "// x",
-        );
+        check("fn a<'a>(r#type: &'a str) {} // x", "fn a<'a>(r#type: &'a str) {} ", "// x");
         check("\"a\nb\" c", "\"\n\" c", "\n");
     }
 
     #[test]
     fn words_stand_alone() {
-        assert_eq!(
-            find_word("forbid(unsafe_code) unsafe {", "unsafe"),
-            Some(20)
-        );
+        assert_eq!(find_word("forbid(unsafe_code) unsafe {", "unsafe"), Some(20));
         assert_eq!(find_word("unsafe_code", "unsafe"), None);
     }
 
@@ -283,16 +249,9 @@ mod tests {
     fn test_items_are_marked_to_their_end() {
         let marked = |text: &str| {
             let source = Source::parse("a.rs", text);
-            source
-                .numbered()
-                .filter(|(_, line)| line.in_test)
-                .map(|(number, _)| number)
-                .collect::<Vec<_>>()
+            source.numbered().filter(|(_, line)| line.in_test).map(|(number, _)| number).collect::<Vec<_>>()
         };
-        assert_eq!(
-            marked("a\n#[cfg(test)]\nmod tests {\n  fn a() { '}' }\n}\nb"),
-            [2, 3, 4, 5]
-        );
+        assert_eq!(marked("a\n#[cfg(test)]\nmod tests {\n  fn a() { '}' }\n}\nb"), [2, 3, 4, 5]);
         assert_eq!(marked("#[cfg(test)]\nmod tests;\nfn b() {}"), [1, 2]);
     }
 }

@@ -35,10 +35,8 @@ const EXAMPLES_MAY_USE: [&str; 2] = ["megamux-engine", "bytes"];
 const NAMES: [(&str, &str); 2] = [("services/node", "megamux"), ("tools/xtask", "xtask")];
 
 pub fn check(metadata: &Metadata) -> Vec<Problem> {
-    let members: HashMap<&str, Member<'_>> = metadata
-        .members()
-        .map(|package| (package.name.as_str(), Member::new(metadata, package)))
-        .collect();
+    let members: HashMap<&str, Member<'_>> =
+        metadata.members().map(|package| (package.name.as_str(), Member::new(metadata, package))).collect();
     let mut problems = Vec::new();
     for member in members.values() {
         problems.extend(check_name(member));
@@ -66,11 +64,7 @@ impl<'a> Member<'a> {
     fn new(metadata: &Metadata, package: &'a Package) -> Self {
         let folder = metadata.folder(package);
         let room = folder.split('/').next().unwrap_or_default().to_owned();
-        Self {
-            package,
-            folder,
-            room,
-        }
+        Self { package, folder, room }
     }
 
     fn manifest(&self) -> String {
@@ -88,30 +82,26 @@ fn edge(from: &Member<'_>, name: &str, to: Option<&Member<'_>>, kind: Kind) -> O
         && !to.is_product()
     {
         let in_tests = from.room == "tests" && kind == Kind::Dev;
-        return (!in_tests).then(|| {
-            format!(
-                "nothing depends on {}: move what you need of {name} to its owner",
-                to.room
-            )
-        });
+        return (!in_tests)
+            .then(|| format!("nothing depends on {}: move what you need of {name} to its owner", to.room));
     }
     if kind == Kind::Dev {
         return None;
     }
     let to_room = to.map_or("", |to| to.room.as_str());
     match from.room.as_str() {
-        "engine" if matches!(to_room, "protocols" | "services") => Some(format!(
-            "the engine knows no {to_room}: let {name} depend on the engine, or the node join them"
-        )),
-        "protocols" if to.is_some() && name != "megamux-event" => Some(format!(
-            "a protocol depends on no crate of ours but megamux-event: do without {name}"
-        )),
-        "protocols" if NO_PROTOCOL_REACHES.contains(&name) => Some(format!(
-            "a protocol does no I/O: take bytes and the time as arguments instead of using {name}"
-        )),
-        "services" if to_room == "services" && from.folder != "services/node" => Some(format!(
-            "services meet through events: publish what {name} needs, the node connects you"
-        )),
+        "engine" if matches!(to_room, "protocols" | "services") => {
+            Some(format!("the engine knows no {to_room}: let {name} depend on the engine, or the node join them"))
+        }
+        "protocols" if to.is_some() && name != "megamux-event" => {
+            Some(format!("a protocol depends on no crate of ours but megamux-event: do without {name}"))
+        }
+        "protocols" if NO_PROTOCOL_REACHES.contains(&name) => {
+            Some(format!("a protocol does no I/O: take bytes and the time as arguments instead of using {name}"))
+        }
+        "services" if to_room == "services" && from.folder != "services/node" => {
+            Some(format!("services meet through events: publish what {name} needs, the node connects you"))
+        }
         "examples" if !EXAMPLES_MAY_USE.contains(&name) => Some(format!(
             "an example stands for an embedder: {} have to do, without {name}",
             EXAMPLES_MAY_USE.join(" and ")
@@ -123,20 +113,14 @@ fn edge(from: &Member<'_>, name: &str, to: Option<&Member<'_>>, kind: Kind) -> O
 /// Folder name = crate name without the prefix.
 fn check_name(member: &Member<'_>) -> Option<Problem> {
     let folder = member.folder.rsplit('/').next().unwrap_or_default();
-    let expect = match (
-        NAMES.iter().find(|(path, _)| *path == member.folder),
-        member.room.as_str(),
-    ) {
+    let expect = match (NAMES.iter().find(|(path, _)| *path == member.folder), member.room.as_str()) {
         (Some((_, name)), _) => (*name).to_owned(),
         (None, "tests") => format!("megamux-{folder}-tests"),
         (None, "examples") => format!("megamux-{folder}-example"),
         (None, _) => format!("megamux-{folder}"),
     };
     (member.package.name != expect).then(|| {
-        let what = format!(
-            "name the package {expect}, after its folder, not {}",
-            member.package.name
-        );
+        let what = format!("name the package {expect}, after its folder, not {}", member.package.name);
         Problem::new(&member.manifest(), line_of(member.package, "name"), what)
     })
 }
@@ -145,25 +129,14 @@ fn check_name(member: &Member<'_>) -> Option<Problem> {
 /// been judged already; procedural macros run in the compiler.
 fn reach(metadata: &Metadata, member: &Member<'_>) -> Option<Problem> {
     let resolve = metadata.resolve.as_ref()?;
-    let nodes: HashMap<&str, _> = resolve
-        .nodes
-        .iter()
-        .map(|node| (node.id.as_str(), node))
-        .collect();
-    let packages: HashMap<&str, _> = metadata
-        .packages
-        .iter()
-        .map(|package| (package.id.as_str(), package))
-        .collect();
+    let nodes: HashMap<&str, _> = resolve.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
+    let packages: HashMap<&str, _> = metadata.packages.iter().map(|package| (package.id.as_str(), package)).collect();
 
     let mut seen = HashSet::from([member.package.id.as_str()]);
     let mut queue = VecDeque::from([(member.package.id.as_str(), member.package.name.clone())]);
     while let Some((id, way)) = queue.pop_front() {
         for dependency in nodes.get(id).map_or(&[][..], |node| &node.deps[..]) {
-            let linked = dependency
-                .dep_kinds
-                .iter()
-                .any(|kind| kind.kind == Kind::Normal);
+            let linked = dependency.dep_kinds.iter().any(|kind| kind.kind == Kind::Normal);
             let Some(package) = packages.get(dependency.pkg.as_str()) else {
                 continue;
             };
@@ -175,9 +148,7 @@ fn reach(metadata: &Metadata, member: &Member<'_>) -> Option<Problem> {
             if NO_PROTOCOL_REACHES.contains(&package.name.as_str()) {
                 let direct = id == member.package.id;
                 return (!direct).then(|| {
-                    let what = format!(
-                        "a protocol does no I/O, yet {way}: turn off the feature, or do without"
-                    );
+                    let what = format!("a protocol does no I/O, yet {way}: turn off the feature, or do without");
                     Problem::new(&member.manifest(), 1, what)
                 });
             }
@@ -190,10 +161,8 @@ fn reach(metadata: &Metadata, member: &Member<'_>) -> Option<Problem> {
 /// Where the manifest names it; the first line when it cannot be found.
 fn line_of(package: &Package, name: &str) -> usize {
     let manifest = std::fs::read_to_string(&package.manifest_path).unwrap_or_default();
-    let found = manifest.lines().position(|line| {
-        line.strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with([' ', '.', '=']))
-    });
+    let found =
+        manifest.lines().position(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '.', '='])));
     found.map_or(1, |index| index + 1)
 }
 
@@ -226,21 +195,12 @@ mod tests {
             .iter()
             .map(|member| {
                 let edge = json!([{ "name": to, "kind": kind }]);
-                package(
-                    member.0,
-                    member.1,
-                    if *member == from { edge } else { json!([]) },
-                )
+                package(member.0, member.1, if *member == from { edge } else { json!([]) })
             })
             .collect();
         let members: Vec<&str> = all.iter().map(|member| member.1).collect();
         let problems = problems(&packages, &members, json!(null));
-        assert_eq!(
-            problems.is_empty(),
-            fine,
-            "{} -> {to} ({kind:?}): {problems:?}",
-            from.1
-        );
+        assert_eq!(problems.is_empty(), fine, "{} -> {to} ({kind:?}): {problems:?}", from.1);
     }
 
     fn problems(packages: &[Value], members: &[&str], resolve: Value) -> Vec<String> {
@@ -303,24 +263,15 @@ mod tests {
 
     #[test]
     fn folders_name_packages() {
-        let found = problems(
-            &[package("protocols/http", "megamux-web", json!([]))],
-            &["megamux-web"],
-            json!(null),
-        );
-        assert!(
-            found[0].contains("name the package megamux-http"),
-            "{found:?}"
-        );
+        let found = problems(&[package("protocols/http", "megamux-web", json!([]))], &["megamux-web"], json!(null));
+        assert!(found[0].contains("name the package megamux-http"), "{found:?}");
     }
 
     #[test]
     fn a_protocol_reaches_no_io_through_others() {
         let node = |id: &str, to: &[(&str, Option<&str>)]| {
-            let deps: Vec<Value> = to
-                .iter()
-                .map(|(pkg, kind)| json!({ "pkg": pkg, "dep_kinds": [{ "kind": kind }] }))
-                .collect();
+            let deps: Vec<Value> =
+                to.iter().map(|(pkg, kind)| json!({ "pkg": pkg, "dep_kinds": [{ "kind": kind }] })).collect();
             json!({ "id": id, "deps": deps })
         };
         let packages = [
@@ -330,8 +281,7 @@ mod tests {
         ];
         let check = |kind: Option<&str>| {
             let http = node("megamux-http", &[("rand", None)]);
-            let nodes =
-                json!({ "nodes": [http, node("rand", &[("libc", kind)]), node("libc", &[])] });
+            let nodes = json!({ "nodes": [http, node("rand", &[("libc", kind)]), node("libc", &[])] });
             problems(&packages, &["megamux-http"], nodes)
         };
         assert!(check(None)[0].contains("megamux-http -> rand -> libc"));
