@@ -23,10 +23,8 @@ impl Handler for Lines {
     fn on_data(&mut self, cx: &mut Cx<'_, Rooms>, (): &mut (), data: &mut RecvBuf<'_>) -> Outcome {
         while let Some(end) = data.iter().position(|byte| *byte == b'\n') {
             // Without a permit the line stays unread, and comes again when the rooms have caught up.
-            match cx.try_reserve() {
-                Some(permit) => permit.send(data.take(end + 1)),
-                None => break,
-            }
+            let Some(permit) = cx.try_reserve() else { break };
+            permit.send(data.take(end + 1));
         }
         Ok(())
     }

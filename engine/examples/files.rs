@@ -27,10 +27,8 @@ impl Handler for Lines {
     fn on_data(&mut self, cx: &mut LineCx<'_>, (): &mut (), data: &mut RecvBuf<'_>) -> Outcome {
         while let Some(end) = data.iter().position(|byte| *byte == b'\n') {
             // Without a permit the line stays unread, and comes again when the service has caught up.
-            match cx.try_reserve() {
-                Some(permit) => permit.send(data.take(end + 1)),
-                None => break,
-            }
+            let Some(permit) = cx.try_reserve() else { break };
+            permit.send(data.take(end + 1));
         }
         Ok(())
     }
@@ -80,8 +78,7 @@ async fn get(line: &[u8], runtime: RuntimeKind) -> io::Result<Vec<u8>> {
 fn name(line: &[u8]) -> Option<&str> {
     let name = str::from_utf8(line.strip_prefix(b"GET ")?).ok()?.trim();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let first = name.bytes().next()?;
-    (first != b'.' && name.bytes().all(plain)).then_some(name)
+    (!name.is_empty() && !name.starts_with('.') && name.bytes().all(plain)).then_some(name)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -86,7 +86,7 @@ impl<D: Driver> Shard<D> {
             }
             // The peer gave up while it waited, or the listener is being removed.
             libc::ECONNABORTED | libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
-            _ => tracing::warn!(listener = index, errno, "accept failed"),
+            _ => tracing::debug!(listener = index, errno, "accept failed"),
         }
     }
 

@@ -202,10 +202,8 @@ impl<S: Service> Cx<'_, S> {
     }
 }
 
-/// Marked, because a receive that has no credit to end it has to be cancelled.
 fn pause_read(core: &mut Core, slot: u32) {
     core.conn(slot).set(flag::PAUSED);
-    core.mark(slot);
 }
 
 fn resume_read(core: &mut Core, slot: u32) {

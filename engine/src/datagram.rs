@@ -22,8 +22,17 @@ impl<D: Driver> Shard<D> {
             let EndpointId(endpoint) = self.sockets[socket as usize];
             self.endpoints[usize::from(endpoint)].datagram(&mut self.core, socket, from, bytes);
         }
-        if completion.result != -libc::ECANCELED && self.drain == Drain::No {
-            self.arm_datagram(socket);
+        if self.drain != Drain::No {
+            return;
+        }
+        match -completion.result {
+            libc::ECANCELED => {}
+            // What the network said of an earlier send, or nothing at all.
+            libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EAGAIN | libc::EINTR => {
+                self.arm_datagram(socket);
+            }
+            1.. => self.postpone_datagram(socket),
+            _ => self.arm_datagram(socket),
         }
     }
 

@@ -37,6 +37,7 @@ impl<D: Driver> Shard<D> {
             TimerKind::Dial => return self.dial_timed_out(slot, word.generation()),
             TimerKind::Drain => return self.drain_timed_out(slot),
             TimerKind::Accept => return self.retry_accept(slot),
+            TimerKind::Datagram => return self.arm_datagram(slot),
             _ => {}
         }
         let Some(conn) = self.core.conns.get(slot as usize) else { return };
@@ -57,10 +58,15 @@ impl<D: Driver> Shard<D> {
         let conn = self.core.conn(slot);
         conn.idle_timer = TimerId::NONE;
         let (last_in_ms, opened_ms) = (conn.last_in_ms, conn.opened_ms);
+        let held = conn.has(flag::PAUSED | flag::CHOKED | flag::NO_PERMIT | flag::STARVED);
         match conn.state {
             State::Opening => self.core.close(slot, CloseReason::HandshakeTimeout),
             State::Open => {
                 let Some(timeout) = options.idle_timeout else { return };
+                if held {
+                    // It may well have sent something: we did not look.
+                    return self.arm_idle_timer(slot, timeout);
+                }
                 let silent = self.core.since_ms(last_in_ms).min(self.core.since_ms(opened_ms));
                 match timeout.checked_sub(silent) {
                     Some(left) if !left.is_zero() => self.arm_idle_timer(slot, left),
@@ -153,6 +159,11 @@ impl<D: Driver> Shard<D> {
         for (_, id) in extra.timers.drain(..).flatten() {
             self.core.timers.cancel(id);
         }
+    }
+
+    /// Receiving datagrams goes on after a short while: the last one failed for no passing reason.
+    pub(crate) fn postpone_datagram(&mut self, socket: u32) {
+        self.core.timers.insert(self.core.now + limits::ACCEPT_PAUSE, TimerWord::datagram(socket));
     }
 
     /// Accepting goes on after a short while: descriptors are out.

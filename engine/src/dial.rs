@@ -32,8 +32,12 @@ impl<D: Driver> Shard<D> {
                 self.dial_failed(request, io::Error::from_raw_os_error(libc::ESHUTDOWN));
                 continue;
             }
+            let Some(facts) = self.core.endpoints.get(usize::from(request.endpoint.0)) else {
+                // An id of another engine: there is no handler to tell.
+                self.core.stats.dials_failed.add(1);
+                continue;
+            };
             self.core.stats.dials_started.add(1);
-            let facts = &self.core.endpoints[usize::from(request.endpoint.0)];
             let dial = Dial { addr: request.addr.clone(), options: facts.socket.clone() };
             let deadline = self.core.now + facts.options.handshake_timeout;
             self.core.dial_generation = next_generation(self.core.dial_generation);

@@ -49,6 +49,8 @@ pub(crate) const CONTROL_ROOM: usize = 64;
 pub(crate) const TIMERS_PER_TICK: usize = 1024;
 /// Connections whose unread bytes are offered to their handler again, per tick.
 pub(crate) const RESUMES_PER_TICK: usize = 256;
+/// Connections whose operations are brought in line per tick: each pushes at most a send and a receive, or steps of its end.
+pub(crate) const SETTLES_PER_TICK: usize = COMPLETIONS as usize / 2;
 /// Service answers taken per tick and service.
 pub(crate) const ANSWERS_PER_TICK: usize = 4096;
 /// Control messages handled per tick.

@@ -268,7 +268,8 @@ impl<D: Driver> Shard<D> {
         if !self.hosts.is_empty() {
             self.read_inbox();
         }
-        for number in std::mem::take(&mut self.rung) {
+        let mut rung = std::mem::take(&mut self.rung);
+        for number in rung.drain(..) {
             if let Some(port) = &self.ports[number]
                 && port.pump(&mut self.core, &mut self.endpoints)
             {
@@ -276,6 +277,8 @@ impl<D: Driver> Shard<D> {
                 self.more = true;
             }
         }
+        rung.append(&mut self.rung);
+        self.rung = rung;
         self.drain_step();
     }
 
@@ -319,14 +322,17 @@ impl<D: Driver> Shard<D> {
         self.start_dials();
         self.flush_datagrams();
         self.park_quiet();
-        // Settling may mark others (an upgrade's new handler sends elsewhere), so this is no iterator.
+        // Settling may mark others (an upgrade's new handler sends elsewhere), so this is no iterator. What a large
+        // fan-out marks beyond the bound waits for the next tick: more operations would overflow their completions.
         let mut at = 0;
-        while let Some(&slot) = self.core.dirty.get(at) {
+        while let Some(&slot) = self.core.dirty.get(at)
+            && at < limits::SETTLES_PER_TICK
+        {
             self.core.conn(slot).clear(flag::DIRTY);
             self.settle(slot);
             at += 1;
         }
-        self.core.dirty.clear();
+        self.core.dirty.drain(..at);
     }
 
     /// Brings one connection's operations in line with what it wants.

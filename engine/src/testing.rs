@@ -378,9 +378,7 @@ mod tests {
     }
 
     fn tester(factory: impl Fn() -> Counter + Send + Sync + 'static) -> ServiceTester<Counter> {
-        let mut config = Config::default();
-        config.shards = 1;
-        let mut builder = Builder::new(config).unwrap();
+        let mut builder = Builder::new(Config { shards: 1, ..Config::default() }).unwrap();
         let counter = builder.service("counter", Placement::Thread, factory).unwrap();
         ServiceTester::new(builder, &counter)
     }

@@ -20,6 +20,8 @@ pub(crate) enum TimerKind {
     Drain,
     /// Accepting goes on; the slot field holds the listener's index.
     Accept,
+    /// Receiving datagrams goes on; the slot field holds the socket's number.
+    Datagram,
 }
 
 /// The packed form.
@@ -55,6 +57,10 @@ impl TimerWord {
         TimerWord::pack(5, 0, 0, listener)
     }
 
+    pub(crate) fn datagram(socket: u32) -> TimerWord {
+        TimerWord::pack(6, 0, 0, socket)
+    }
+
     pub(crate) fn kind(self) -> TimerKind {
         match self.0 >> 60 {
             0 => TimerKind::Idle,
@@ -62,7 +68,8 @@ impl TimerWord {
             2 => TimerKind::Handler((self.0 >> 52) as u8),
             3 => TimerKind::Dial,
             4 => TimerKind::Drain,
-            _ => TimerKind::Accept,
+            5 => TimerKind::Accept,
+            _ => TimerKind::Datagram,
         }
     }
 
