@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::sync::Parker;
 
@@ -73,6 +73,7 @@ pub(crate) struct ShardParts {
     pub(crate) engine_budget: Arc<EngineBudget>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) lane_capacity: usize,
+    pub(crate) linger: Duration,
     pub(crate) handle: Handle,
 }
 
@@ -330,6 +331,7 @@ impl Builder {
             engine_budget: Arc::clone(&engine_budget),
             admission: Arc::clone(&admission),
             lane_capacity: config.lane_capacity,
+            linger: config.linger,
             handle: handle.clone(),
         };
         let mut parts: Vec<ShardParts> = shards.into_iter().enumerate().map(part).collect();

@@ -56,6 +56,9 @@ pub struct Config {
     pub shard_budget: usize,
     /// The same for the whole engine.
     pub engine_budget: usize,
+    /// How long a busy shard may wait for a fuller batch of completions (`min_wait_usec`, Linux 6.12). Zero, the default,
+    /// measures best: larger batches fall out of the cache. A wake from another thread may be late by as much.
+    pub linger: Duration,
     /// Events that fit between a shard and a service, each way; a power of two.
     pub lane_capacity: usize,
 }
@@ -74,6 +77,7 @@ impl Default for Config {
             buffer_size: 64 * 1024,
             shard_budget: 512 << 20,
             engine_budget: 2 << 30,
+            linger: Duration::ZERO,
             lane_capacity: 1024,
         }
     }

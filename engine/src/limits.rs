@@ -8,10 +8,8 @@ pub(crate) const BATCH: usize = 1024;
 pub(crate) const SUBMISSIONS: u32 = 1024;
 /// Completion queue entries: room for a tick's submissions and for what multishots add while a tick runs.
 pub(crate) const COMPLETIONS: u32 = 4096;
-/// A shard that reaped so many completions is busy, and waits a little for a fuller batch.
+/// A shard that reaped so many completions is busy, and lingers for a fuller batch if it is configured to.
 pub(crate) const BUSY_BATCH: usize = 16;
-/// How long it waits for that. A wake from another thread may be late by as much.
-pub(crate) const LINGER_WAIT: Duration = Duration::from_micros(20);
 /// Receive buffers that the kernel gets at first: it doubles when a tick uses up half of them.
 pub(crate) const FIRST_LENT: u16 = 4;
 /// Receive credit of one arming: what one connection may deliver before the shard has looked at it.

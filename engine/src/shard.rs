@@ -49,6 +49,8 @@ pub(crate) struct Shard<D: Driver> {
     pub(crate) bell: Doorbell,
     pub(crate) mail: mailbox::Receiver<Control>,
     pub(crate) lane_capacity: usize,
+    /// How long a busy shard waits for a fuller batch.
+    linger: Duration,
     pub(crate) listeners: Slab<Listener>,
     /// Datagram sockets: the driver's number is the index, the value their endpoint.
     pub(crate) sockets: Vec<EndpointId>,
@@ -131,6 +133,7 @@ impl<D: Driver> Shard<D> {
             bell,
             mail,
             lane_capacity: parts.lane_capacity,
+            linger: parts.linger,
             listeners: Slab::new(),
             sockets: Vec::new(),
             dialing: Slab::new(),
@@ -185,11 +188,11 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// A busy shard lingers for a fuller batch: fewer wake-ups, for a delay that nobody sees.
+    /// A busy shard may linger for a fuller batch.
     fn how_long(&self) -> Wait {
         let most = self.longest_sleep();
-        match self.reaped >= limits::BUSY_BATCH && most > limits::LINGER_WAIT {
-            true => Wait::Batch { want: self.reaped as u32, min_wait: limits::LINGER_WAIT, most },
+        match self.reaped >= limits::BUSY_BATCH && !self.linger.is_zero() && most > self.linger {
+            true => Wait::Batch { want: self.reaped as u32, min_wait: self.linger, most },
             false => Wait::For(most),
         }
     }
