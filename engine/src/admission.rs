@@ -110,6 +110,7 @@ impl Admission {
     }
 
     /// Connections admitted now.
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn total(&self) -> u32 {
         self.total.load(Relaxed)
     }
@@ -211,6 +212,7 @@ impl ListenerCount {
     }
 
     /// Connections open on this listener.
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn open(&self) -> u32 {
         self.open.load(Relaxed)
     }

@@ -110,7 +110,7 @@ pub use time::Time;
 pub mod bench_internals {
     pub use crate::buffer::{Chunks, Pool, PoolConfig, Received, SendQueue, flush_returns};
     pub use crate::handoff::{inbox, lane, ready, wake};
-    pub use crate::null::NullShard;
+    pub use crate::null::{NullAlone, NullShard};
 
     /// What the shard gives to a handler.
     #[inline]

@@ -89,6 +89,7 @@ impl<K: Copy> Wheel<K> {
     }
 
     /// Timers armed now.
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn len(&self) -> usize {
         self.armed
     }

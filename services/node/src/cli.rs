@@ -1,7 +1,7 @@
 //! The command line: its words, their help, and the process around the server: log, last words, exit code.
 //!
 //! It owns what is global to a process, and is only for a process of its own. It must not know what a setting means: it
-//! fills a [`Layer`] that lies over the configuration file's.
+//! fills a `Layer` that lies over the configuration file's.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;

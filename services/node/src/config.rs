@@ -1,7 +1,7 @@
 //! Settings: what a configuration file and a command line may say, and what the two amount to.
 //!
-//! It owns the form of the file, the defaults, and every rule between settings. Both sources become a [`Layer`]; the
-//! command line's lies over the file's, and [`Settings::new`] judges the result. Invariant: [`Settings`] name only
+//! It owns the form of the file, the defaults, and every rule between settings. Both sources become a `Layer`; the
+//! command line's lies over the file's, and `Settings::new` judges the result. Invariant: [`Settings`] name only
 //! listeners that this build has, on addresses that they may be bound to.
 //! It must not open anything but the configuration file.
 

@@ -50,18 +50,21 @@ fn instructions() -> Result<()> {
     let example = ["-p", "megamux-micro", "--example", "echo_ticks"];
     shell::run(cargo(&["build", "--quiet", "--release"]).args(example))?;
     let binary = metadata::target_directory()?.join("release/examples/echo_ticks");
-    let (short, long) = (count(&binary, 100)?, count(&binary, 200)?);
-    let per_message = (long - short) as f64 / (100.0 * ECHO_CONNS);
-    println!("{per_message:.0} instructions per echoed 64 B message, engine and null driver together");
+    let per_message = |what| -> Result<f64> {
+        let (short, long) = (count(&binary, 100, what)?, count(&binary, 200, what)?);
+        Ok((long - short) as f64 / (100.0 * ECHO_CONNS))
+    };
+    let (all, driver) = (per_message("engine")?, per_message("alone")?);
+    println!("instructions per echoed 64 B message: {all:.0}, of which the null driver {driver:.0}");
     Ok(())
 }
 
 /// Connections of `echo_ticks`: each sends one message a tick.
 const ECHO_CONNS: f64 = 500.0;
 
-fn count(binary: &Path, ticks: u32) -> Result<u64> {
+fn count(binary: &Path, ticks: u32, what: &str) -> Result<u64> {
     let mut valgrind = shell::program("valgrind");
-    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(binary).arg(ticks.to_string());
+    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(binary).args([&ticks.to_string(), what]);
     let output = valgrind.output().context("cannot start valgrind: `cargo xtask setup` installs it")?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     refs(&text).with_context(|| format!("valgrind counted nothing:\n{text}"))
