@@ -8,15 +8,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::buffer::{Pool, PoolConfig, SendChain};
-use crate::builder::{Builder, ServiceRef};
+use crate::buffer::{Pool, PoolConfig, RecvBuf, SendChain};
+use crate::builder::{Builder, NO_SERVICE};
+use crate::close_reason::CloseReason;
 use crate::config::{Config, Listen};
 use crate::control::Socket;
+use crate::cx::Cx;
 use crate::driver::{Caps, Completion, Driver, DriverCounts, Payload, Wait};
 use crate::engine::StartError;
 use crate::handler::Handler;
 use crate::handoff::wake::Wake;
+use crate::id::ConnInfo;
 use crate::net::{Addr, Dial};
+use crate::service::NoService;
 use crate::shard::Shard;
 use crate::time::Time;
 use crate::token::{Kind, Token};
@@ -25,19 +29,14 @@ use crate::token::{Kind, Token};
 pub struct NullShard(Shard<NullDriver>);
 
 impl NullShard {
-    /// Builds a shard with one listener; the message is what each connection sends.
+    /// A shard with one listener, whose handler sends back what each connection sends.
     ///
     /// # Errors
     ///
     /// What [`Builder::start`] may say.
-    pub fn new<H: Handler>(
-        mut builder: Builder,
-        service: &ServiceRef<H::Service>,
-        handler: fn() -> H,
-        conns: u32,
-        message: &[u8],
-    ) -> Result<NullShard, StartError> {
-        builder.listen(Listen::tcp("127.0.0.1:1"), service, move |_| handler())?;
+    pub fn echo(conns: u32, message: &[u8]) -> Result<NullShard, StartError> {
+        let mut builder = Builder::new(Config { shards: 1, ..Config::default() })?;
+        builder.listen(Listen::tcp("127.0.0.1:1"), &NO_SERVICE, |_| Echo)?;
         let (mut parts, _) = builder.into_parts(1, |_, _| {
             let addr = Addr::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)));
             Ok(vec![Socket::Listener(Box::new(()), addr)])
@@ -52,15 +51,6 @@ impl NullShard {
         Ok(shard)
     }
 
-    /// A builder for one shard.
-    ///
-    /// # Errors
-    ///
-    /// Settings that do not fit together.
-    pub fn builder() -> Result<Builder, StartError> {
-        Builder::new(Config { shards: 1, ..Config::default() })
-    }
-
     /// One tick: one message of every connection.
     pub fn tick(&mut self) {
         let _ = self.0.tick();
@@ -69,6 +59,22 @@ impl NullShard {
     /// Messages answered so far.
     pub fn answered(&self) -> u64 {
         self.0.driver.answered
+    }
+}
+
+struct Echo;
+
+impl Handler for Echo {
+    type Service = NoService;
+    type Conn = ();
+
+    fn on_open(&mut self, _: &mut Cx<'_, NoService>, _: &ConnInfo) -> Result<(), CloseReason> {
+        Ok(())
+    }
+
+    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, _: &mut (), data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
+        cx.send_frame(data.take_all());
+        Ok(())
     }
 }
 

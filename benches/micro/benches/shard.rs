@@ -7,31 +7,13 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use megamux_engine::bench_internals::{NullAlone, NullShard};
-use megamux_engine::{CloseReason, ConnInfo, Cx, Handler, NO_SERVICE, NoService, RecvBuf};
 
 const CONNS: u32 = 500;
-
-struct Echo;
-
-impl Handler for Echo {
-    type Service = NoService;
-    type Conn = ();
-
-    fn on_open(&mut self, _: &mut Cx<'_, NoService>, _: &ConnInfo) -> Result<(), CloseReason> {
-        Ok(())
-    }
-
-    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, _: &mut (), data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
-        cx.send_frame(data.take_all());
-        Ok(())
-    }
-}
 
 fn echo(c: &mut Criterion) {
     let mut group = c.benchmark_group("shard");
     group.throughput(Throughput::Elements(u64::from(CONNS)));
-    let builder = NullShard::builder().expect("a builder");
-    let mut shard = NullShard::new(builder, &NO_SERVICE, || Echo, CONNS, &[7; 64]).expect("a shard");
+    let mut shard = NullShard::echo(CONNS, &[7; 64]).expect("a shard");
     let before = shard.answered();
     shard.tick();
     assert_eq!(shard.answered() - before, u64::from(CONNS), "every connection is served in a tick");

@@ -4,23 +4,6 @@
 //! message; with `alone` as a second argument there is only the driver.
 
 use megamux_engine::bench_internals::{NullAlone, NullShard};
-use megamux_engine::{CloseReason, ConnInfo, Cx, Handler, NO_SERVICE, NoService, RecvBuf};
-
-struct Echo;
-
-impl Handler for Echo {
-    type Service = NoService;
-    type Conn = ();
-
-    fn on_open(&mut self, _: &mut Cx<'_, NoService>, _: &ConnInfo) -> Result<(), CloseReason> {
-        Ok(())
-    }
-
-    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, _: &mut (), data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
-        cx.send_frame(data.take_all());
-        Ok(())
-    }
-}
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ticks: u64 = std::env::args().nth(1).map_or(Ok(100), |ticks| ticks.parse())?;
@@ -30,8 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{} messages", alone.answered());
         return Ok(());
     }
-    let builder = NullShard::builder()?;
-    let mut shard = NullShard::new(builder, &NO_SERVICE, || Echo, 500, &[7; 64])?;
+    let mut shard = NullShard::echo(500, &[7; 64])?;
     for _ in 0..ticks {
         shard.tick();
     }
