@@ -89,19 +89,29 @@ impl<D: Driver> Shard<D> {
         if !conn.has(flag::SENDING) || state > State::Flushing {
             return;
         }
-        match timeout.checked_sub(self.core.since_ms(last_out_ms)) {
+        let look = timeout / limits::STALL_LOOKS;
+        match look.checked_sub(self.core.since_ms(last_out_ms)) {
             Some(left) if !left.is_zero() => self.arm_stall(slot, left),
             _ => {
-                // The kernel tells how much of a chain it has sent only when that ends: `stalled` if it was nothing.
-                self.arm_stall(slot, timeout);
+                // The kernel tells how much of a chain it has sent only when that ends: `stalled` judges.
+                self.arm_stall(slot, look);
                 self.cancel_send(slot);
             }
         }
     }
 
-    /// A send was ended for taking too long, and the peer had taken nothing of it.
+    /// A send was ended to look at it, and the peer had taken nothing of it.
     pub(crate) fn stalled(&mut self, slot: u32) {
-        match self.core.conn(slot).state {
+        let timeout = self.core.facts(slot).options.write_stall_timeout;
+        let conn = self.core.conn(slot);
+        let (state, last_out_ms) = (conn.state, conn.last_out_ms);
+        // Looks come a little early or late by the clock's milliseconds: that must not cost a whole one more.
+        let slack = timeout / limits::STALL_LOOKS / 16;
+        if self.core.since_ms(last_out_ms) + slack < timeout {
+            // It goes on with the same bytes.
+            return;
+        }
+        match state {
             State::Flushing => self.abandon(slot),
             _ => self.core.close(slot, CloseReason::WriteStall),
         }
@@ -137,7 +147,7 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn arm_stall_timer(&mut self, slot: u32) {
         if self.core.conns[slot as usize].stall_timer == TimerId::NONE {
             let timeout = self.core.facts(slot).options.write_stall_timeout;
-            self.arm_stall(slot, timeout);
+            self.arm_stall(slot, timeout / limits::STALL_LOOKS);
         }
     }
 

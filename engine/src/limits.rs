@@ -61,6 +61,9 @@ pub(crate) const LANE_RESERVED: usize = 64;
 pub(crate) const LIFECYCLE_WAITING: usize = 4096;
 /// Timers one connection's handler may have set at once.
 pub(crate) const HANDLER_TIMERS: usize = 16;
+/// Looks at a send chain per write-stall timeout. What was taken since the last look may have been taken right after it,
+/// so a stall is found up to one look late.
+pub(crate) const STALL_LOOKS: u32 = 8;
 /// How long a closing connection reads away what its peer still sends, before it gives up on a clean end.
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// What a lingering connection reads away at most.
