@@ -4,9 +4,8 @@ use std::io::Read;
 
 use super::*;
 
-#[test]
-fn teardown_is_cancel_then_last_completion_then_close() {
-    let mut bench = Bench::new();
+fn teardown_is_cancel_then_last_completion_then_close<D: Real>() {
+    let mut bench = Bench::<D>::new();
     let (slot, mut client) = bench.connection();
     let recv = bench.recv_multishot(slot, 0);
     bench.expect_quiet();
@@ -20,9 +19,8 @@ fn teardown_is_cancel_then_last_completion_then_close() {
     bench.expect_quiet();
 }
 
-#[test]
-fn a_close_with_reset_resets() {
-    let mut bench = Bench::new();
+fn a_close_with_reset_resets<D: Real>() {
+    let mut bench = Bench::<D>::new();
     let (slot, mut client) = bench.connection();
     bench.driver.reset_on_close(slot);
     let close = bench.close(slot);
@@ -32,21 +30,19 @@ fn a_close_with_reset_resets() {
     bench.expect_quiet();
 }
 
-#[test]
-fn a_close_of_an_empty_slot_fails_and_nothing_else() {
-    let mut bench = Bench::new();
+fn a_close_of_an_empty_slot_fails_and_nothing_else<D: Real>() {
+    let mut bench = Bench::<D>::new();
     bench.driver.reset_on_close(7);
     let close = bench.close(7);
     assert_eq!(bench.wait(close).result, -libc::EBADF);
     bench.expect_quiet();
 }
 
-#[test]
-fn a_slots_close_is_reported_before_its_next_connection() {
+fn a_slots_close_is_reported_before_its_next_connection<D: Real>() {
     // One slot, and an accept that is armed in the same submission as the close: the kernel may fill the
     // slot while it still owes us the close.
     for _ in 0..50 {
-        let mut bench = Bench::make("", 64, |config| config.slots = 1);
+        let mut bench = Bench::<D>::make("", 64, |config| config.slots = 1);
         let (listener, accept, addr) = bench.listen();
         let _first = connect(addr);
         let slot = bench.wait(accept).result as u32;
@@ -64,28 +60,8 @@ fn a_slots_close_is_reported_before_its_next_connection() {
     }
 }
 
-#[test]
-fn an_accept_that_overtakes_its_slots_close_is_held_back() {
-    // As older kernels may report them; this one orders them itself.
-    let mut bench = Bench::new();
-    let (slot, _client) = bench.connection();
-    let close = bench.close(slot);
-    let early = |slot: u32| Completion {
-        token: Token::new(Kind::Accept, 0, 0),
-        result: slot as i32,
-        more: true,
-        payload: Payload::None,
-    };
-    assert!(bench.driver.accepted(early(slot)).is_none());
-    assert!(bench.driver.accepted(early(slot + 1)).is_some());
-    bench.turn(Wait::For(DEADLINE));
-    let order: Vec<_> = bench.seen.iter().map(|completion| completion.token).collect();
-    assert_eq!(order, [close, early(slot).token]);
-}
-
-#[test]
-fn churn_through_few_slots_keeps_every_connection_apart() {
-    let mut bench = Bench::make("", 64, |config| config.slots = 4);
+fn churn_through_few_slots_keeps_every_connection_apart<D: Real>() {
+    let mut bench = Bench::<D>::make("", 64, |config| config.slots = 4);
     let (_, accept, addr) = bench.listen();
     for round in 0..200u32 {
         let mut client = connect(addr);
@@ -99,3 +75,47 @@ fn churn_through_few_slots_keeps_every_connection_apart() {
         assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
     }
 }
+
+/// What ends the watch over a connection that is not read, and with what result.
+#[track_caller]
+fn check_watch<D: Real>(end: impl FnOnce(TcpStream), result: i32) {
+    let mut bench = Bench::<D>::new();
+    let (slot, client) = bench.connection();
+    let watch = bench.token(Kind::Watch, slot);
+    bench.driver.poll_hangup(slot, watch);
+    write(&client, b"bytes are no end");
+    bench.expect_quiet();
+    end(client);
+    assert_eq!(bench.wait(watch).result, result);
+    // It looks at what is, not at what happens.
+    let again = bench.token(Kind::Watch, slot);
+    bench.driver.poll_hangup(slot, again);
+    assert_eq!(bench.wait(again).result, result);
+}
+
+fn a_connection_that_is_not_read_can_be_watched_for_its_peers_end<D: Real>() {
+    check_watch::<D>(reset, -libc::ECONNRESET);
+    check_watch::<D>(|client| client.shutdown(std::net::Shutdown::Both).unwrap(), 0);
+    check_watch::<D>(|client| client.shutdown(std::net::Shutdown::Write).unwrap(), 0);
+}
+
+fn a_watch_can_be_ended<D: Real>() {
+    let mut bench = Bench::<D>::new();
+    let (slot, _client) = bench.connection();
+    let watch = bench.token(Kind::Watch, slot);
+    bench.driver.poll_hangup(slot, watch);
+    bench.expect_quiet();
+    let cancel = bench.cancel(watch);
+    assert_eq!(bench.wait(watch).result, -libc::ECANCELED);
+    assert_eq!(bench.wait(cancel).result, 0);
+}
+
+on_both!(
+    teardown_is_cancel_then_last_completion_then_close,
+    a_close_with_reset_resets,
+    a_close_of_an_empty_slot_fails_and_nothing_else,
+    a_slots_close_is_reported_before_its_next_connection,
+    churn_through_few_slots_keeps_every_connection_apart,
+    a_connection_that_is_not_read_can_be_watched_for_its_peers_end,
+    a_watch_can_be_ended,
+);

@@ -5,8 +5,8 @@ use std::net::UdpSocket;
 use super::*;
 use crate::net::bind_datagrams;
 
-impl Bench {
-    fn datagram_socket(&mut self) -> (u32, SocketAddr) {
+impl<D: Real> Bench<D> {
+    pub(crate) fn datagram_socket(&mut self) -> (u32, SocketAddr) {
         let any = "127.0.0.1:0".parse().unwrap();
         let (mut sockets, addr) = bind_datagrams(any, &SocketOptions::default(), 1, Balance::default()).unwrap();
         (self.driver.adopt_datagram(sockets.remove(0)).unwrap(), addr)
@@ -25,9 +25,8 @@ fn client() -> UdpSocket {
     client
 }
 
-#[test]
-fn datagrams_come_with_their_sender_and_go_where_they_should() {
-    let mut bench = Bench::new();
+fn datagrams_come_with_their_sender_and_go_where_they_should<D: Real>() {
+    let mut bench = Bench::<D>::new();
     let (socket, addr) = bench.datagram_socket();
     for message in [b"", &b"hello"[..], &pattern(60_000)] {
         let client = client();
@@ -48,31 +47,8 @@ fn datagrams_come_with_their_sender_and_go_where_they_should() {
     }
 }
 
-#[test]
-fn sends_are_bounded_and_their_places_come_back() {
-    let mut bench = Bench::new();
-    let (socket, _) = bench.datagram_socket();
-    let client = client();
-    let to = client.local_addr().unwrap();
-    for _ in 0..3 {
-        let mut sends = Vec::new();
-        loop {
-            let send = bench.token(Kind::DatagramSend, socket);
-            if !bench.driver.datagram_send(socket, send, to, b"x") {
-                break;
-            }
-            sends.push(send);
-        }
-        assert_eq!(sends.len(), crate::ring::datagram::SENDS);
-        for send in sends {
-            assert_eq!(bench.wait(send).result, 1);
-        }
-    }
-}
-
-#[test]
-fn what_fits_no_datagram_is_refused_by_the_kernel() {
-    let mut bench = Bench::new();
+fn what_fits_no_datagram_is_refused_by_the_kernel<D: Real>() {
+    let mut bench = Bench::<D>::new();
     let (socket, _) = bench.datagram_socket();
     let send = bench.token(Kind::DatagramSend, socket);
     let to = "127.0.0.1:9".parse().unwrap();
@@ -80,9 +56,8 @@ fn what_fits_no_datagram_is_refused_by_the_kernel() {
     assert_eq!(bench.wait(send).result, -libc::EMSGSIZE);
 }
 
-#[test]
-fn a_datagram_socket_closes_after_its_receive_was_cancelled() {
-    let mut bench = Bench::new();
+fn a_datagram_socket_closes_after_its_receive_was_cancelled<D: Real>() {
+    let mut bench = Bench::<D>::new();
     let (socket, addr) = bench.datagram_socket();
     let recv = bench.datagram_recv(socket);
     bench.expect_quiet();
@@ -92,3 +67,9 @@ fn a_datagram_socket_closes_after_its_receive_was_cancelled() {
     drop(bench);
     UdpSocket::bind(addr).unwrap();
 }
+
+on_both!(
+    datagrams_come_with_their_sender_and_go_where_they_should,
+    what_fits_no_datagram_is_refused_by_the_kernel,
+    a_datagram_socket_closes_after_its_receive_was_cancelled,
+);

@@ -5,12 +5,8 @@ use std::thread;
 
 use super::*;
 use crate::handoff::wake::Wake;
-use crate::ring::queues::LONGEST_LINGER;
 
-const LONG: Duration = Duration::from_secs(5);
-const ALL_MASKED: &str = "-inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-msg_ring";
-
-fn timed(bench: &mut Bench, wait: Wait) -> Duration {
+pub(crate) fn timed<D: Driver>(bench: &mut Bench<D>, wait: Wait) -> Duration {
     let before = Instant::now();
     bench.driver.enter(wait).unwrap();
     before.elapsed()
@@ -27,10 +23,9 @@ fn wake_after(delay: Duration, waker: &dyn Wake) -> Instant {
     at
 }
 
-#[test]
-fn a_wait_ends_after_its_time() {
+fn a_wait_ends_after_its_time<D: Real>() {
     for mask in ["", ALL_MASKED] {
-        let mut bench = Bench::masked(mask);
+        let mut bench = Bench::<D>::masked(mask);
         assert!(timed(&mut bench, Wait::For(QUIET)) >= QUIET);
         let batch = Wait::Batch { want: 10, min_wait: QUIET / 3, most: QUIET };
         assert!(timed(&mut bench, batch) >= QUIET, "{mask}");
@@ -40,35 +35,17 @@ fn a_wait_ends_after_its_time() {
     }
 }
 
-#[test]
-fn a_very_long_wait_is_no_short_one() {
-    let mut bench = Bench::new();
+fn a_very_long_wait_is_no_short_one<D: Real>() {
+    let mut bench = Bench::<D>::new();
     let waker = bench.driver.waker();
     let waking = thread::spawn(move || wake_after(QUIET, &*waker));
     assert!(timed(&mut bench, Wait::For(Duration::MAX)) >= QUIET / 2);
     waking.join().unwrap();
 }
 
-#[test]
-fn a_batch_lingers_for_more_and_settles_for_less() {
-    let mut bench = Bench::new();
-    if !have(bench.driver.caps().min_wait, "lingering waits") {
-        return;
-    }
-    let (slot, client) = bench.connection();
-    let poll = bench.token(Kind::Poll, slot);
-    bench.driver.poll_readable(slot, poll);
-    bench.turn(Wait::No);
-    write(&client, b"!");
-    let waited = timed(&mut bench, Wait::Batch { want: 2, min_wait: QUIET, most: LONG });
-    assert!(waited >= LONGEST_LINGER && waited < LONG / 10, "{waited:?}");
-    bench.wait(poll);
-}
-
-#[test]
-fn a_wake_from_another_thread_ends_any_wait() {
+fn a_wake_from_another_thread_ends_any_wait<D: Real>() {
     for mask in ["", ALL_MASKED] {
-        let mut bench = Bench::masked(mask);
+        let mut bench = Bench::<D>::masked(mask);
         let min_wait = Duration::from_micros(500);
         for round in 0..40 {
             // Earlier than the wait, while it begins, while it lingers, and while it sleeps.
@@ -88,18 +65,8 @@ fn a_wake_from_another_thread_ends_any_wait() {
     }
 }
 
-#[test]
-fn a_wake_in_a_lingering_wait_is_seen_when_lingering_ends() {
-    let mut bench = Bench::new();
-    bench.turn(Wait::No);
-    bench.driver.waker().wake();
-    let waited = timed(&mut bench, Wait::Batch { want: 64, min_wait: QUIET, most: LONG });
-    assert!(waited < LONG / 10, "{waited:?}");
-}
-
-#[test]
-fn a_wake_before_the_wait_ends_it_at_once_and_only_it() {
-    let mut bench = Bench::new();
+fn a_wake_before_the_wait_ends_it_at_once_and_only_it<D: Real>() {
+    let mut bench = Bench::<D>::new();
     let waker = bench.driver.waker();
     for _ in 0..3 {
         for _ in 0..10 {
@@ -111,31 +78,17 @@ fn a_wake_before_the_wait_ends_it_at_once_and_only_it() {
     }
 }
 
-#[test]
-fn a_waker_outlives_its_driver() {
-    let bench = Bench::new();
+fn a_waker_outlives_its_driver<D: Real>() {
+    let bench = Bench::<D>::new();
     let waker: Arc<dyn Wake> = bench.driver.waker();
     drop(bench);
     waker.wake();
 }
 
-#[test]
-fn wakes_survive_an_overflow_of_the_completion_queue() {
-    let mut bench = Bench::make("", 64, |config| (config.sq, config.cq) = (32, 64));
-    let (slot, client) = bench.connection();
-    write(&client, b"!");
-    for _ in 0..200 {
-        let poll = bench.token(Kind::Poll, slot);
-        bench.driver.poll_readable(slot, poll);
-    }
-    let waker = bench.driver.waker();
-    for _ in 0..20 {
-        waker.wake();
-        bench.driver.enter(Wait::No).unwrap();
-    }
-    bench.wait_until("polls", |bench| (bench.seen.len() == 200).then_some(()));
-    bench.turn(Wait::No);
-    assert!(timed(&mut bench, Wait::For(QUIET)) >= QUIET);
-    waker.wake();
-    assert!(timed(&mut bench, Wait::For(LONG)) < LONG / 10);
-}
+on_both!(
+    a_wait_ends_after_its_time,
+    a_very_long_wait_is_no_short_one,
+    a_wake_from_another_thread_ends_any_wait,
+    a_wake_before_the_wait_ends_it_at_once_and_only_it,
+    a_waker_outlives_its_driver,
+);

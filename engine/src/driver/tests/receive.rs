@@ -2,9 +2,8 @@
 
 use super::*;
 
-#[test]
-fn a_receive_ends_when_its_credit_is_spent() {
-    let mut bench = Bench::new();
+fn a_receive_ends_when_its_credit_is_spent<D: Real>() {
+    let mut bench = Bench::<D>::new();
     if !have(bench.driver.caps().recv_budget, "a receive's byte limit") {
         return;
     }
@@ -30,19 +29,17 @@ fn a_receive_ends_when_its_credit_is_spent() {
     assert_eq!(got, bytes[..got.len()]);
 }
 
-#[test]
-fn credit_is_ignored_where_it_is_masked() {
-    let mut bench = Bench::masked("-recv_budget");
+fn credit_is_ignored_where_it_is_masked<D: Real>() {
+    let mut bench = Bench::<D>::masked("-recv_budget");
     let (slot, client) = bench.connection();
     write(&client, &pattern(30_000));
     let recv = bench.recv_multishot(slot, 1000);
     assert_eq!(bench.collect(recv, 30_000), pattern(30_000));
 }
 
-#[test]
-fn a_receive_without_buffers_ends_and_can_be_armed_again() {
+fn a_receive_without_buffers_ends_and_can_be_armed_again<D: Real>() {
     for mask in ["", "-inc"] {
-        let mut bench = Bench::make(mask, 2, |_| ());
+        let mut bench = Bench::<D>::make(mask, 2, |_| ());
         let (slot, client) = bench.connection();
         let bytes = pattern(20_000);
         write(&client, &bytes);
@@ -78,10 +75,9 @@ fn a_receive_without_buffers_ends_and_can_be_armed_again() {
     }
 }
 
-#[test]
-fn small_receives_share_a_buffer_only_incrementally() {
+fn small_receives_share_a_buffer_only_incrementally<D: Real>() {
     for (mask, shared) in [("", true), ("-inc", false)] {
-        let mut bench = Bench::masked(mask);
+        let mut bench = Bench::<D>::masked(mask);
         if shared && !have(bench.driver.caps().incremental_buffers, "incremental buffers") {
             continue;
         }
@@ -102,10 +98,9 @@ fn small_receives_share_a_buffer_only_incrementally() {
     }
 }
 
-#[test]
-fn every_buffer_comes_back() {
+fn every_buffer_comes_back<D: Real>() {
     for mask in ["", "-inc"] {
-        let mut bench = Bench::make(mask, 8, |_| ());
+        let mut bench = Bench::<D>::make(mask, 8, |_| ());
         let (slot, client) = bench.connection();
         let recv = bench.recv_multishot(slot, 0);
         let message = pattern(1000);
@@ -117,9 +112,8 @@ fn every_buffer_comes_back() {
     }
 }
 
-#[test]
-fn a_parked_connection_is_polled_then_received_from_once() {
-    let mut bench = Bench::new();
+fn a_parked_connection_is_polled_then_received_from_once<D: Real>() {
+    let mut bench = Bench::<D>::new();
     let (slot, client) = bench.connection();
     let poll = bench.token(Kind::Poll, slot);
     bench.driver.poll_readable(slot, poll);
@@ -134,9 +128,8 @@ fn a_parked_connection_is_polled_then_received_from_once() {
     bench.expect_quiet();
 }
 
-#[test]
-fn a_parked_connection_notices_its_end() {
-    let mut bench = Bench::new();
+fn a_parked_connection_notices_its_end<D: Real>() {
+    let mut bench = Bench::<D>::new();
     let (slot, client) = bench.connection();
     let poll = bench.token(Kind::Poll, slot);
     bench.driver.poll_readable(slot, poll);
@@ -146,11 +139,10 @@ fn a_parked_connection_notices_its_end() {
     assert_eq!(bench.wait(recv).result, 0);
 }
 
-#[test]
-fn a_cancelled_receive_and_its_cancel_both_complete() {
-    let mut bench = Bench::new();
+fn a_cancelled_receive_and_its_cancel_both_complete<D: Real>() {
+    let mut bench = Bench::<D>::new();
     let (slot, _client) = bench.connection();
-    for armed in [Bench::recv_once, |bench: &mut Bench, slot| bench.recv_multishot(slot, 0)] {
+    for armed in [Bench::recv_once, |bench: &mut Bench<D>, slot| bench.recv_multishot(slot, 0)] {
         let recv = armed(&mut bench, slot);
         bench.expect_quiet();
         let cancel = bench.cancel(recv);
@@ -162,18 +154,18 @@ fn a_cancelled_receive_and_its_cancel_both_complete() {
     }
 }
 
-#[test]
-fn reaping_stops_where_it_is_told_and_goes_on_later() {
-    let mut bench = Bench::new();
-    let (slot, client) = bench.connection();
-    let mut polls: Vec<_> = (0..10)
-        .map(|_| {
-            let poll = bench.token(Kind::Poll, slot);
-            bench.driver.poll_readable(slot, poll);
+fn reaping_stops_where_it_is_told_and_goes_on_later<D: Real>() {
+    let mut bench = Bench::<D>::new();
+    let connections: Vec<_> = (0..10).map(|_| bench.connection()).collect();
+    let mut polls: Vec<_> = connections
+        .iter()
+        .map(|(slot, client)| {
+            write(client, b"!");
+            let poll = bench.token(Kind::Poll, *slot);
+            bench.driver.poll_readable(*slot, poll);
             poll
         })
         .collect();
-    write(&client, b"!");
     bench.driver.enter(Wait::Batch { want: 10, min_wait: QUIET, most: DEADLINE }).unwrap();
     let mut out = Vec::new();
     while out.len() < 10 {
@@ -187,3 +179,15 @@ fn reaping_stops_where_it_is_told_and_goes_on_later() {
     polls.sort();
     assert_eq!(got, polls);
 }
+
+on_both!(
+    a_receive_ends_when_its_credit_is_spent,
+    credit_is_ignored_where_it_is_masked,
+    a_receive_without_buffers_ends_and_can_be_armed_again,
+    small_receives_share_a_buffer_only_incrementally,
+    every_buffer_comes_back,
+    a_parked_connection_is_polled_then_received_from_once,
+    a_parked_connection_notices_its_end,
+    a_cancelled_receive_and_its_cancel_both_complete,
+    reaping_stops_where_it_is_told_and_goes_on_later,
+);

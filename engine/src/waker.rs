@@ -1,22 +1,23 @@
 //! Wakes: how another thread ends a shard's wait.
 //!
-//! An eventfd that is only ever written. The ring polls it with a multishot poll, which is edge-triggered: each
-//! write gives one completion, writes between two looks give one together, and nobody has to read the counter
-//! (2^64 wakes would fill it). A wake costs the waker one `write`, the shard one completion and no submission.
-//! A wake that arrives while nobody waits is a completion that ends the next wait.
+//! An eventfd that is only ever written. Both drivers for real sockets watch it edge-triggered (the ring by a multishot poll):
+//! each write is one completion or event, writes between two looks are one together, and nobody has to read the counter
+//! (2^64 wakes would fill it). A wake costs the waker one `write`, the shard one event and no call.
+//! A wake that arrives while nobody waits ends the next wait.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::handoff::wake::Wake;
 
 /// The shared end of a shard's eventfd. It may outlive the shard: then nobody listens, and nothing happens.
-pub(super) struct EventWaker {
+#[derive(Debug)]
+pub(crate) struct EventWaker {
     eventfd: OwnedFd,
 }
 
 impl EventWaker {
-    pub(super) fn new() -> io::Result<EventWaker> {
+    pub(crate) fn new() -> io::Result<EventWaker> {
         use rustix::event::{EventfdFlags, eventfd};
         // Non-blocking, so that no waker could ever be stopped by it.
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -24,8 +25,14 @@ impl EventWaker {
     }
 
     /// For the poll; the driver keeps its own reference to the waker, so it stays open as long.
-    pub(super) fn fd(&self) -> RawFd {
+    pub(crate) fn fd(&self) -> RawFd {
         self.eventfd.as_raw_fd()
+    }
+}
+
+impl AsFd for EventWaker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.eventfd.as_fd()
     }
 }
 

@@ -5,13 +5,13 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
 use super::*;
-use crate::net::{Dial, Keepalive};
+use crate::net::{Dial, Keepalive, Route};
 
-fn dial(addr: impl Into<Addr>) -> Dial {
-    Dial { addr: addr.into(), options: SocketOptions::default() }
+fn dial(route: impl Into<Route>) -> Dial {
+    Dial { route: route.into(), options: SocketOptions::default() }
 }
 
-impl Bench {
+impl<D: Real> Bench<D> {
     fn dial(&mut self, dial: &Dial) -> Token {
         let token = self.token(Kind::Dial, 3);
         self.driver.dial(dial, token);
@@ -39,15 +39,14 @@ impl Bench {
     }
 }
 
-#[test]
-fn a_dialled_socket_is_a_connection_with_its_options() {
-    let mut bench = Bench::new();
+fn a_dialled_socket_is_a_connection_with_its_options<D: Real>() {
+    let mut bench = Bench::<D>::new();
     for any in ["127.0.0.1:0", "[::1]:0"] {
         let listener = TcpListener::bind(any).unwrap();
         let keepalive = Keepalive { idle: Duration::from_secs(60), interval: Duration::from_secs(10), count: 3 };
         let options =
             SocketOptions { keepalive: Some(keepalive), send_buffer: Some(32 * 1024), ..SocketOptions::default() };
-        let to = Dial { addr: listener.local_addr().unwrap().into(), options };
+        let to = Dial { route: listener.local_addr().unwrap().into(), options };
         let token = bench.dial(&to);
         let dialled = bench.wait(token);
         assert!(dialled.result >= 0 && !dialled.more, "{dialled:?}");
@@ -70,9 +69,30 @@ fn a_dialled_socket_is_a_connection_with_its_options() {
     }
 }
 
-#[test]
-fn a_refused_dial_says_so_and_frees_its_slot() {
-    let mut bench = Bench::make("", 64, |config| config.slots = 3);
+fn a_dial_comes_from_where_it_is_told<D: Real>() {
+    let mut bench = Bench::<D>::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = || Route::from(listener.local_addr().unwrap());
+    let mut from = |local: &str| {
+        let token = bench.dial(&dial(target().with_source(local.parse().unwrap())));
+        bench.wait(token).result
+    };
+    let slot = from("127.9.8.7:0");
+    assert!(slot >= 0, "{slot}");
+    let (_, peer) = listener.accept().unwrap();
+    assert_eq!(peer.ip().to_string(), "127.9.8.7");
+    let taken = from(&peer.to_string());
+    assert_eq!(taken, -libc::EADDRNOTAVAIL, "that port is this connection's");
+    let named = SocketAddr::new(peer.ip(), if peer.port() > 30_000 { 20_000 } else { 40_000 });
+    assert!(from(&named.to_string()) >= 0);
+    assert_eq!(listener.accept().unwrap().1, named);
+    // An address of nobody here, and one of another family.
+    assert_eq!(from("192.0.2.1:0"), -libc::EADDRNOTAVAIL);
+    assert!(from("[::1]:0") < 0);
+}
+
+fn a_refused_dial_says_so_and_frees_its_slot<D: Real>() {
+    let mut bench = Bench::<D>::make("", 64, |config| config.slots = 3);
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for _ in 0..5 {
         let token = bench.dial(&dial(nobody));
@@ -81,9 +101,8 @@ fn a_refused_dial_says_so_and_frees_its_slot() {
     bench.expect_no_slot_in_use();
 }
 
-#[test]
-fn a_dial_that_cannot_begin_says_so() {
-    let mut bench = Bench::new();
+fn a_dial_that_cannot_begin_says_so<D: Real>() {
+    let mut bench = Bench::<D>::new();
     let too_long = Addr::Unix("x".repeat(200).into());
     let token = bench.dial(&dial(too_long));
     assert_eq!(bench.wait(token).result, -libc::EINVAL);
@@ -91,9 +110,8 @@ fn a_dial_that_cannot_begin_says_so() {
     assert_eq!(bench.wait(token).result, -libc::ENOENT);
 }
 
-#[test]
-fn an_option_that_is_refused_fails_the_dial() {
-    let mut bench = Bench::make("", 64, |config| config.slots = 2);
+fn an_option_that_is_refused_fails_the_dial<D: Real>() {
+    let mut bench = Bench::<D>::make("", 64, |config| config.slots = 2);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut to = dial(listener.local_addr().unwrap());
     let (idle, interval) = (Duration::from_secs(60), Duration::from_secs(60));
@@ -104,9 +122,8 @@ fn an_option_that_is_refused_fails_the_dial() {
     bench.expect_no_slot_in_use();
 }
 
-#[test]
-fn a_dial_can_be_cancelled_at_any_time() {
-    let mut bench = Bench::make("", 64, |config| config.slots = 3);
+fn a_dial_can_be_cancelled_at_any_time<D: Real>() {
+    let mut bench = Bench::<D>::make("", 64, |config| config.slots = 3);
     // A listener whose backlog is full answers nothing: connects hang.
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -125,9 +142,8 @@ fn a_dial_can_be_cancelled_at_any_time() {
     bench.expect_no_slot_in_use();
 }
 
-#[test]
-fn a_cancel_that_nobody_wants_to_hear_of_is_not_heard_of() {
-    let mut bench = Bench::new();
+fn a_cancel_that_nobody_wants_to_hear_of_is_not_heard_of<D: Real>() {
+    let mut bench = Bench::<D>::new();
     let (slot, _client) = bench.connection();
     let recv = bench.recv_multishot(slot, 0);
     bench.driver.cancel(recv, Token::new(Kind::Driver, 0, slot));
@@ -135,9 +151,8 @@ fn a_cancel_that_nobody_wants_to_hear_of_is_not_heard_of() {
     bench.expect_quiet();
 }
 
-#[test]
-fn cancelling_a_dial_that_is_over_finds_nothing() {
-    let mut bench = Bench::new();
+fn cancelling_a_dial_that_is_over_finds_nothing<D: Real>() {
+    let mut bench = Bench::<D>::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let token = bench.dial(&dial(listener.local_addr().unwrap()));
     assert!(bench.wait(token).result >= 0);
@@ -146,11 +161,10 @@ fn cancelling_a_dial_that_is_over_finds_nothing() {
     bench.expect_quiet();
 }
 
-#[test]
-fn unix_sockets_are_listened_on_and_dialled() {
+fn unix_sockets_are_listened_on_and_dialled<D: Real>() {
     let path = std::env::temp_dir().join(format!("megamux-dial-{}", std::process::id()));
     let addr = Addr::Unix(path.clone());
-    let mut bench = Bench::new();
+    let mut bench = Bench::<D>::new();
     let (mut listeners, _) = bind_listeners(&addr, &SocketOptions::default(), 2, Balance::default()).unwrap();
     let mut accepts = Vec::new();
     for listener in listeners.drain(..) {
@@ -179,13 +193,12 @@ fn unix_sockets_are_listened_on_and_dialled() {
     std::fs::remove_file(path).unwrap();
 }
 
-#[test]
-fn a_unix_dial_to_a_full_backlog_can_be_cancelled() {
+fn a_unix_dial_to_a_full_backlog_can_be_cancelled<D: Real>() {
     let path = std::env::temp_dir().join(format!("megamux-full-{}", std::process::id()));
     let listener = UnixListener::bind(&path).unwrap();
     // Listening again only changes the backlog.
     socket2::SockRef::from(&listener).listen(0).unwrap();
-    let mut bench = Bench::make("", 64, |config| config.slots = 3);
+    let mut bench = Bench::<D>::make("", 64, |config| config.slots = 3);
     let to = dial(Addr::Unix(path.clone()));
     let first = bench.dial(&to);
     let slot = bench.wait(first).result;
@@ -200,3 +213,16 @@ fn a_unix_dial_to_a_full_backlog_can_be_cancelled() {
     std::fs::remove_file(path).unwrap();
     bench.expect_no_slot_in_use();
 }
+
+on_both!(
+    a_dialled_socket_is_a_connection_with_its_options,
+    a_dial_comes_from_where_it_is_told,
+    a_refused_dial_says_so_and_frees_its_slot,
+    a_dial_that_cannot_begin_says_so,
+    an_option_that_is_refused_fails_the_dial,
+    a_dial_can_be_cancelled_at_any_time,
+    a_cancel_that_nobody_wants_to_hear_of_is_not_heard_of,
+    cancelling_a_dial_that_is_over_finds_nothing,
+    unix_sockets_are_listened_on_and_dialled,
+    a_unix_dial_to_a_full_backlog_can_be_cancelled,
+);
