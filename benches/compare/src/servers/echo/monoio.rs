@@ -2,18 +2,16 @@
 //!
 //! Invariant: nothing a monoio user would not write; no tuning that belongs to another server.
 
-use std::future::Future;
-
 use anyhow::Result;
 use monoio::buf::IoBufMut;
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, UnixListener};
 use monoio::{IoUringDriver, RuntimeBuilder};
-use socket2::Socket;
 
 use crate::endpoint::Endpoint;
 
-pub fn run(listener: Socket, endpoint: &Endpoint, buffer: usize) -> Result<()> {
+pub fn run(endpoint: &Endpoint, buffer: usize) -> Result<()> {
+    let listener = endpoint.listen()?;
     let mut runtime = RuntimeBuilder::<IoUringDriver>::new().build()?;
     runtime.block_on(async {
         match endpoint {

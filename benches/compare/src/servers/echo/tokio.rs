@@ -2,16 +2,14 @@
 //!
 //! Invariant: nothing a tokio user would not write; no tuning that belongs to another server.
 
-use std::future::Future;
-
 use anyhow::Result;
-use socket2::Socket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::endpoint::Endpoint;
 
-pub fn run(listener: Socket, endpoint: &Endpoint, buffer: usize) -> Result<()> {
+pub fn run(endpoint: &Endpoint, buffer: usize) -> Result<()> {
+    let listener = endpoint.listen()?;
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
