@@ -4,7 +4,9 @@
 
 use std::error::Error;
 
-use megamux_engine::{CloseReason, Config, ConnInfo, Cx, Engine, Handler, Listen, NO_SERVICE, NoService, Pin, RecvBuf};
+use megamux_engine::{
+    CloseReason, Config, ConnInfo, Cx, DriverChoice, Engine, Handler, Listen, NO_SERVICE, NoService, Pin, RecvBuf,
+};
 
 struct Echo;
 
@@ -32,7 +34,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--shards" => config.shards = value.parse()?,
             "--pin" => config.pin = Pin::List(value.split(',').map(str::parse).collect::<Result<_, _>>()?),
             "--caps" => config.caps_mask = value,
-            _ => return Err(format!("unknown option {option}: --shards N, --pin LIST, --caps MASK").into()),
+            "--driver" if value == "uring" => config.driver = DriverChoice::Uring,
+            "--driver" if value == "epoll" => config.driver = DriverChoice::Epoll,
+            _ => {
+                let known = "--shards N, --pin LIST, --caps MASK, --driver uring or epoll";
+                return Err(format!("unknown option {option} {value}: {known}").into());
+            }
         }
     }
     let listen = match addr.strip_prefix("unix:") {

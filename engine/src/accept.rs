@@ -5,6 +5,7 @@
 //! of times per tick.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::close_reason::CloseReason;
 use crate::config::EndpointOptions;
@@ -13,8 +14,8 @@ use crate::driver::{Completion, Driver, Payload};
 use crate::endpoint::caught;
 use crate::id::{EndpointId, Origin};
 use crate::limits;
-use crate::net::Addr;
 use crate::shard::{Drain, Shard};
+use crate::spread::Sharing;
 use crate::stats::RefusalCause;
 use crate::token::{Kind, Token};
 
@@ -24,8 +25,7 @@ pub(crate) struct Listener {
     /// The driver's number for it.
     pub(crate) number: u32,
     pub(crate) endpoint: EndpointId,
-    /// Unix sockets have no peer address to fetch.
-    pub(crate) is_unix: bool,
+    pub(crate) sharing: Sharing,
     /// Accepting is under way.
     pub(crate) armed: bool,
     /// It is being removed.
@@ -35,17 +35,17 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn new(number: u32, endpoint: EndpointId, addr: &Addr) -> Listener {
-        let is_unix = matches!(addr, Addr::Unix(_));
-        Listener { number, endpoint, is_unix, armed: false, closing: false, retries: 0 }
+    pub(crate) fn new(number: u32, endpoint: EndpointId, sharing: Sharing) -> Listener {
+        Listener { number, endpoint, sharing, armed: false, closing: false, retries: 0 }
     }
 }
 
 impl<D: Driver> Shard<D> {
-    /// Arms accepting on a listener.
+    /// Arms accepting on a listener, unless it is paused.
     pub(crate) fn arm_accept(&mut self, index: u32) {
         let Some(listener) = self.listeners.get_mut(index as usize) else { return };
-        if !listener.armed && !listener.closing {
+        let paused = self.core.endpoints[usize::from(listener.endpoint.0)].counts.is_paused();
+        if !listener.armed && !listener.closing && !paused {
             listener.armed = true;
             self.driver.accept(listener.number, Token::new(Kind::Accept, 0, index));
         }
@@ -55,34 +55,36 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn accepted(&mut self, index: u32, completion: Completion) {
         let Some(listener) = self.listeners.get_mut(index as usize) else { return };
         listener.armed = completion.more;
-        let (endpoint, is_unix, closing) = (listener.endpoint, listener.is_unix, listener.closing);
+        let (endpoint, sharing, closing) = (listener.endpoint, listener.sharing, listener.closing);
         if completion.result >= 0 {
             listener.retries = 0;
             let slot = completion.result as u32;
             self.core.stats.accepts.add(1);
+            self.core.endpoints[usize::from(endpoint.0)].counts.accepted.fetch_add(1, Relaxed);
             self.admit_slot(slot, endpoint, None);
             match closing || self.drain != Drain::No {
                 true => self.discard(slot),
-                false if is_unix => self.admit(slot),
-                false => {
-                    let conn = self.core.conn(slot);
-                    conn.set(flag::CONTROL);
-                    let token = conn.token(Kind::Peer, slot);
-                    self.driver.peer(slot, token);
-                }
+                false => match sharing {
+                    Sharing::Own => self.welcome(slot),
+                    Sharing::Shared => self.spread(slot),
+                },
             }
         } else {
-            self.accept_failed(index, -completion.result);
+            self.accept_failed(index, endpoint, -completion.result);
+        }
+        #[cfg(feature = "planted")]
+        if completion.result == -libc::ENFILE && crate::planted::is(crate::planted::Bug::AcceptForgotten) {
+            return;
         }
         if !completion.more {
             self.rearm_accept(index);
         }
     }
 
-    fn accept_failed(&mut self, index: u32, errno: i32) {
+    fn accept_failed(&mut self, index: u32, endpoint: EndpointId, errno: i32) {
         match errno {
             libc::ENFILE | libc::EMFILE | libc::ENOMEM | libc::ENOBUFS => {
-                self.core.stats.refusals.of(RefusalCause::TableFull).add(1);
+                self.core.count_refusal(endpoint, RefusalCause::TableFull);
             }
             // The peer gave up while it waited, or the listener is being removed.
             libc::ECONNABORTED | libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
@@ -93,8 +95,7 @@ impl<D: Driver> Shard<D> {
     fn rearm_accept(&mut self, index: u32) {
         let Some(listener) = self.listeners.get_mut(index as usize) else { return };
         if listener.closing {
-            let listener = self.listeners.remove(index as usize);
-            self.driver.close_listener(listener.number);
+            self.remove_listener(index);
         } else if listener.retries < limits::ACCEPT_RETRIES {
             listener.retries += 1;
             self.arm_accept(index);
@@ -110,13 +111,33 @@ impl<D: Driver> Shard<D> {
         if std::mem::replace(&mut listener.closing, true) {
             return;
         }
-        if listener.armed {
-            let target = Token::new(Kind::Accept, 0, index);
-            self.driver.cancel(target, Token::new(Kind::Driver, 0, index));
-        } else {
-            let listener = self.listeners.remove(index as usize);
-            self.driver.close_listener(listener.number);
+        self.core.endpoints[usize::from(listener.endpoint.0)].counts.close();
+        match listener.armed {
+            true => self.cancel_accept(index),
+            false => self.remove_listener(index),
         }
+    }
+
+    /// A pause ends the accept, and what connects from then on waits in the kernel's backlog.
+    pub(crate) fn pause_or_resume_listener(&mut self, index: u32) {
+        let Some(listener) = self.listeners.get(index as usize) else { return };
+        let paused = self.core.endpoints[usize::from(listener.endpoint.0)].counts.is_paused();
+        match paused && listener.armed {
+            true => self.cancel_accept(index),
+            // If its accept is just being cancelled, the end of that arms it again.
+            false => self.arm_accept(index),
+        }
+    }
+
+    fn cancel_accept(&mut self, index: u32) {
+        let target = Token::new(Kind::Accept, 0, index);
+        self.driver.cancel(target, Token::new(Kind::Driver, 0, index));
+    }
+
+    fn remove_listener(&mut self, index: u32) {
+        let listener = self.listeners.remove(index as usize);
+        self.core.endpoints[usize::from(listener.endpoint.0)].counts.sockets.fetch_sub(1, Relaxed);
+        self.driver.close_listener(listener.number);
     }
 
     pub(crate) fn retry_accept(&mut self, index: u32) {
@@ -144,6 +165,14 @@ impl<D: Driver> Shard<D> {
         });
     }
 
+    /// A connection stays on this shard: its peer's address is fetched, which for a Unix socket's tells at once that there is none.
+    pub(crate) fn welcome(&mut self, slot: u32) {
+        let conn = self.core.conn(slot);
+        conn.set(flag::CONTROL);
+        let token = conn.token(Kind::Peer, slot);
+        self.driver.peer(slot, token);
+    }
+
     pub(crate) fn peer_fetched(&mut self, slot: u32, completion: Completion) {
         let peer = match completion.payload {
             Payload::Peer(index) => self.driver.take_peer(index),
@@ -166,7 +195,7 @@ impl<D: Driver> Shard<D> {
         match self.core.admission.try_admit(&facts.count, peer) {
             Ok(admit) => self.core.conn(slot).admit = Some(admit),
             Err(refusal) => {
-                self.core.stats.refusals.of(refusal.into()).add(1);
+                self.core.count_refused(slot, refusal.into());
                 return self.discard(slot);
             }
         }
@@ -178,7 +207,7 @@ impl<D: Driver> Shard<D> {
                     self.core.stats.panics.add(1);
                     return self.core.close(slot, CloseReason::HandlerPanic);
                 };
-                let state = FilterState { filter, wire: Vec::new() };
+                let state = FilterState { filter, finished: false, wire: Vec::new() };
                 self.core.conn(slot).extra().filter = Some(Box::new(state));
                 self.arm_idle_timer(slot, *handshake_timeout);
                 self.core.mark(slot);
@@ -212,7 +241,7 @@ impl<D: Driver> Shard<D> {
             let rebound = self.core.admission.rebind(&mut admit, peer);
             self.core.conn(slot).admit = Some(admit);
             if let Err(refusal) = rebound {
-                self.core.stats.refusals.of(refusal.into()).add(1);
+                self.core.count_refused(slot, refusal.into());
                 return self.core.close(slot, CloseReason::Refused);
             }
         }
@@ -224,12 +253,12 @@ impl<D: Driver> Shard<D> {
         self.core.turn(slot, |conn| conn.state = State::Open);
         let EndpointId(endpoint) = self.core.conn(slot).endpoint;
         if self.endpoints[usize::from(endpoint)].is_behind() {
-            self.core.stats.refusals.of(RefusalCause::ServiceBehind).add(1);
+            self.core.count_refused(slot, RefusalCause::ServiceBehind);
             return self.core.close(slot, CloseReason::Refused);
         }
         self.call(slot, |endpoint, core| endpoint.open(core, slot));
         if self.core.conn(slot).why.is_some() {
-            self.core.stats.refusals.of(RefusalCause::Handler).add(1);
+            self.core.count_refused(slot, RefusalCause::Handler);
         }
         let idle_timeout = self.core.facts(slot).options.idle_timeout;
         self.cancel_idle_timer(slot);
@@ -253,7 +282,7 @@ impl<D: Driver> Shard<D> {
         let from_facts = self.core.facts(slot);
         let conn = self.core.conn(slot);
         conn.endpoint = to;
-        conn.clear(flag::PAUSED | flag::NO_PERMIT | flag::READ_CLOSED_TOLD);
+        conn.clear(flag::PAUSED | flag::NO_PERMIT | flag::ROOM | flag::READ_CLOSED_TOLD);
         let extra = conn.extra();
         extra.origin = Some(Origin::Upgraded);
         let unread = extra.remainder.unread().to_vec();
@@ -266,7 +295,7 @@ impl<D: Driver> Shard<D> {
             match moved {
                 Ok(admit) => self.core.conn(slot).admit = Some(admit),
                 Err(refusal) => {
-                    self.core.stats.refusals.of(refusal.into()).add(1);
+                    self.core.count_refused(slot, refusal.into());
                     return self.core.close(slot, CloseReason::Refused);
                 }
             }

@@ -11,9 +11,9 @@ use std::hash::{DefaultHasher, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
+use crate::handoff::sync::AtomicU32;
 use crate::stats::RefusalCause;
 
 /// The caps that hold for the whole engine.
@@ -110,7 +110,7 @@ impl Admission {
     }
 
     /// Connections admitted now.
-    #[cfg(any(test, feature = "sim"))]
+    #[cfg(any(all(test, not(megamux_loom)), feature = "sim"))]
     pub(crate) fn total(&self) -> u32 {
         self.total.load(Relaxed)
     }
@@ -172,20 +172,7 @@ impl Admission {
     }
 
     fn try_count_source(&self, source: Source) -> bool {
-        let Some(cells) = self.cells(source) else {
-            return true;
-        };
-        // Each attempt counts in both cells before it looks at either, in the one order that `SeqCst` gives all of
-        // these: so the last to count sees everybody in both, and the cap is not passed. (What the second
-        // `fetch_add` of a pair returned would not do: two attempts that pass each other both look like the first.)
-        for cell in cells {
-            cell.fetch_add(1, SeqCst);
-        }
-        let admitted = cells.iter().any(|cell| cell.load(SeqCst) <= self.config.per_source);
-        if !admitted {
-            cells.into_iter().for_each(uncount);
-        }
-        admitted
+        self.cells(source).is_none_or(|cells| try_count_both(cells, self.config.per_source))
     }
 
     fn uncount_source(&self, source: Source) {
@@ -212,7 +199,6 @@ impl ListenerCount {
     }
 
     /// Connections open on this listener.
-    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn open(&self) -> u32 {
         self.open.load(Relaxed)
     }
@@ -253,12 +239,31 @@ fn try_count(count: &AtomicU32, cap: u32) -> bool {
     admitted
 }
 
+/// Counts one more in both cells, unless both hold more than `cap` then.
+///
+/// Each attempt counts in both before it looks at either, in the one order that `SeqCst` gives all of these: so the last to
+/// count sees everybody in both, and the cap is not passed. (What the `fetch_add`s returned would not do: of two attempts that
+/// pass each other, each is the first in one cell.) `loom_models` tries the orders.
+fn try_count_both(cells: [&AtomicU32; 2], cap: u32) -> bool {
+    for cell in cells {
+        cell.fetch_add(1, SeqCst);
+    }
+    let admitted = cells.iter().any(|cell| cell.load(SeqCst) <= cap);
+    if !admitted {
+        cells.into_iter().for_each(uncount);
+    }
+    admitted
+}
+
 fn uncount(count: &AtomicU32) {
     let before = count.fetch_sub(1, Relaxed);
     debug_assert!(before > 0, "more was given back than admitted");
 }
 
-#[cfg(test)]
+#[cfg(all(test, megamux_loom))]
+mod loom_models;
+
+#[cfg(all(test, not(megamux_loom)))]
 mod tests {
     use std::thread;
 

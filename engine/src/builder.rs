@@ -1,6 +1,8 @@
 //! Putting an engine together: services, endpoints, and what each shard gets of them.
 
 use std::any::TypeId;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,11 +25,13 @@ use crate::handoff::wake::{ThreadWake, Wake};
 use crate::host::{self, Host, HostMail, HostRun};
 use crate::id::{EndpointId, MAX_SHARDS, ShardId};
 use crate::limits;
+use crate::listing::{EndpointKind, ServiceFacts};
 use crate::net::{Addr, Balance, SocketOptions};
 use crate::port::{Doors, ServiceLink};
 use crate::service::{NoService, Placement, Scope, Service, Subscribe, Subscriptions};
 use crate::shard::host_lane;
 use crate::stats::ShardStats;
+use crate::storage::{Storage, StorageSeat};
 use crate::topology;
 
 /// Collects services and endpoints; [`Builder::start`] makes the engine.
@@ -56,10 +60,20 @@ pub(crate) struct EndpointSeat {
 
 /// Where an endpoint's connections come from.
 pub(crate) enum Place {
-    Listen(Addr, Balance),
+    Listen(Addr, Balance, Option<Arc<OwnedFd>>),
     Datagram(Addr),
     /// Dials and upgrades.
     Inside,
+}
+
+impl Place {
+    fn kind(&self) -> EndpointKind {
+        match self {
+            Place::Listen(..) => EndpointKind::Listener,
+            Place::Datagram(_) => EndpointKind::Datagram,
+            Place::Inside => EndpointKind::Dialer,
+        }
+    }
 }
 
 /// Everything one shard is made of, on its way to its thread.
@@ -74,7 +88,15 @@ pub(crate) struct ShardParts {
     pub(crate) admission: Arc<Admission>,
     pub(crate) lane_capacity: usize,
     pub(crate) linger: Duration,
+    pub(crate) most_dials: usize,
     pub(crate) handle: Handle,
+}
+
+/// Everything an engine is made of, on its way to its threads.
+pub(crate) struct EngineParts {
+    pub(crate) shards: Vec<ShardParts>,
+    pub(crate) threads: Vec<ThreadHost>,
+    pub(crate) storages: Vec<StorageSeat>,
 }
 
 /// A service with a thread of its own, on its way there.
@@ -93,9 +115,11 @@ pub struct ServiceRef<S: Service>(Option<Arc<Registered<S>>>);
 
 struct Registered<S: Service> {
     number: usize,
+    name: String,
     /// One per shard for [`Placement::PerShard`], else one.
     links: Vec<ServiceLink<S>>,
     subscriptions: Mutex<Subscriptions<S>>,
+    storage: Mutex<Option<PathBuf>>,
 }
 
 impl<S: Service> Clone for ServiceRef<S> {
@@ -167,13 +191,14 @@ impl Builder {
             Placement::Thread => Vec::new(),
         };
         let factory: Arc<dyn Fn() -> S + Send + Sync> = Arc::new(factory);
+        let facts = ServiceFacts::new(name, placement, shards);
         let mut instances = Vec::new();
         let mut links = Vec::new();
         if seats.is_empty() {
             let parker = Parker::new();
             let (inbox, bell) = inbox(shards, Box::new(ThreadWake::new(&parker)));
             let (mail, receiver) = mailbox(limits::SERVICE_MAIL, bell.clone());
-            links.push(ServiceLink { mail, bell, first_lane: 0 });
+            links.push(ServiceLink { mail, bell, first_lane: 0, facts: Arc::clone(&facts) });
             let run: Runner = Box::new(move |host, inbox, epoch, ready| {
                 let _ = ready.send(Ok(()));
                 host::run(host, inbox, &parker, epoch);
@@ -183,10 +208,11 @@ impl Builder {
         for seat in seats {
             let bell = self.shards[seat].bell.clone();
             let (mail, receiver) = mailbox(limits::SERVICE_MAIL, bell.clone());
-            links.push(ServiceLink { mail, bell, first_lane: host_lane(number, shards, 0) });
+            let first_lane = host_lane(number, shards, 0);
+            links.push(ServiceLink { mail, bell, first_lane, facts: Arc::clone(&facts) });
             instances.push((Seat::Shard(seat), receiver));
         }
-        Ok(self.register(name, factory, instances, links))
+        Ok(self.register(name, facts, factory, instances, links))
     }
 
     /// Registers a service that is written as a future; it runs on a thread of its own.
@@ -205,9 +231,10 @@ impl Builder {
         let wake = TaskWake::default();
         let (inbox, bell) = inbox(self.config.shards, Box::new(wake.clone()));
         let (mail, receiver) = mailbox(limits::SERVICE_MAIL, bell.clone());
-        let links = vec![ServiceLink { mail, bell, first_lane: 0 }];
+        let facts = ServiceFacts::new(name, Placement::Thread, self.config.shards);
+        let links = vec![ServiceLink { mail, bell, first_lane: 0, facts: Arc::clone(&facts) }];
         let AsyncParts { make, run } = async_service::parts(name, runtime, factory, wake, self.handle.clone());
-        Ok(self.register(name, make, vec![(Seat::Thread(inbox, run), receiver)], links))
+        Ok(self.register(name, facts, make, vec![(Seat::Thread(inbox, run), receiver)], links))
     }
 
     fn check_service(&self, name: &str) -> Result<(), StartError> {
@@ -220,23 +247,34 @@ impl Builder {
     fn register<S: Service>(
         &mut self,
         name: &str,
+        facts: Arc<ServiceFacts>,
         factory: Arc<dyn Fn() -> S + Send + Sync>,
         instances: Vec<(Seat, mailbox::Receiver<HostMail<S>>)>,
         links: Vec<ServiceLink<S>>,
     ) -> ServiceRef<S> {
         let number = self.services.len();
-        let registered = Arc::new(Registered { number, links, subscriptions: Mutex::default() });
+        let registered = Registered {
+            number,
+            name: name.to_owned(),
+            links,
+            subscriptions: Mutex::default(),
+            storage: Mutex::default(),
+        };
+        let registered = Arc::new(registered);
         let orders = Arc::clone(&registered);
-        self.handle.add_service(Box::new(move |order| {
-            for link in &orders.links {
-                let _ = link.mail.send(match order {
-                    Order::Drain => HostMail::Drain,
-                    Order::Stop => HostMail::Stop,
-                });
-            }
-        }));
+        self.handle.add_service(
+            Arc::clone(&facts),
+            Box::new(move |order| {
+                for link in &orders.links {
+                    let _ = link.mail.send(match order {
+                        Order::Drain => HostMail::Drain,
+                        Order::Stop => HostMail::Stop,
+                    });
+                }
+            }),
+        );
         let name = name.to_owned();
-        let seat = TypedSeat { name, instances, factory, registered: Arc::clone(&registered) };
+        let seat = TypedSeat { name, facts, instances, factory, registered: Arc::clone(&registered) };
         self.services.push(Box::new(seat));
         ServiceRef(Some(registered))
     }
@@ -254,6 +292,22 @@ impl Builder {
         }
     }
 
+    /// Gives a service a directory for its files ([`crate::ServiceCx::storage`]), made if need be and locked while the
+    /// engine runs. docs/storage.md has the contract.
+    ///
+    /// # Errors
+    ///
+    /// A service with more than one instance: a directory has one owner. The directory is opened by [`Builder::start`].
+    pub fn storage<S: Service>(&mut self, service: &ServiceRef<S>, dir: impl Into<PathBuf>) -> Result<(), StartError> {
+        let Some(registered) = &service.0 else { return Ok(()) };
+        if registered.links.len() > 1 {
+            let reason = "it has an instance per shard, and a directory has one owner";
+            return Err(StartError::Service { name: registered.name.clone(), reason });
+        }
+        *registered.storage.lock().unwrap_or_else(PoisonError::into_inner) = Some(dir.into());
+        Ok(())
+    }
+
     /// Registers a listener. `factory` makes its handler on each shard.
     ///
     /// # Errors
@@ -266,7 +320,8 @@ impl Builder {
         factory: impl Fn(ShardId) -> H + Send + Sync + 'static,
     ) -> Result<EndpointId, StartError> {
         let addr = listen.addr.map_err(StartError::Address)?;
-        Ok(self.endpoint(Place::Listen(addr, listen.balance), listen.options, listen.socket, service, factory))
+        let place = Place::Listen(addr, listen.balance, listen.inherited);
+        Ok(self.endpoint(place, listen.options, listen.socket, service, factory))
     }
 
     /// Registers a datagram socket.
@@ -281,7 +336,7 @@ impl Builder {
         factory: impl Fn(ShardId) -> H + Send + Sync + 'static,
     ) -> Result<EndpointId, StartError> {
         let addr = datagram.addr.map_err(StartError::Address)?;
-        let options = EndpointOptions::default();
+        let options = EndpointOptions { name: datagram.name, ..EndpointOptions::default() };
         Ok(self.endpoint(Place::Datagram(addr), options, datagram.socket, service, factory))
     }
 
@@ -303,8 +358,10 @@ impl Builder {
         service: &ServiceRef<H::Service>,
         factory: impl Fn(ShardId) -> H + Send + Sync + 'static,
     ) -> EndpointId {
+        // More than there are numbers for fail the start.
         let id = EndpointId(self.endpoints.len() as u16);
         let spec = Arc::new(endpoint_spec(id, options, socket, service, factory));
+        self.handle.add_endpoint(spec.entry(place.kind()));
         self.endpoints.push(EndpointSeat { spec, place });
         id
     }
@@ -314,8 +371,11 @@ impl Builder {
         self,
         seed: u64,
         mut sockets: impl FnMut(&EndpointSeat, usize) -> Result<Vec<Socket>, StartError>,
-    ) -> Result<(Vec<ShardParts>, Vec<ThreadHost>), StartError> {
+    ) -> Result<EngineParts, StartError> {
         let Builder { config, handle, shards, services, endpoints } = self;
+        if endpoints.len() > limits::ENDPOINTS {
+            return Err(StartError::Endpoints);
+        }
         let count = shards.len();
         handle.set_endpoints(endpoints.len());
         let admission = AdmissionConfig::new(config.max_connections, config.max_per_source);
@@ -332,6 +392,7 @@ impl Builder {
             admission: Arc::clone(&admission),
             lane_capacity: config.lane_capacity,
             linger: config.linger,
+            most_dials: config.dials_per_shard,
             handle: handle.clone(),
         };
         let mut parts: Vec<ShardParts> = shards.into_iter().enumerate().map(part).collect();
@@ -340,11 +401,11 @@ impl Builder {
                 part.endpoints.push((Arc::clone(&endpoint.spec), socket));
             }
         }
-        let mut threads = Vec::new();
+        let mut parts = EngineParts { shards: parts, threads: Vec::new(), storages: Vec::new() };
         for service in services {
-            service.seat(&handle, &mut parts, &mut threads);
+            service.seat(&handle, &mut parts);
         }
-        Ok((parts, threads))
+        Ok(parts)
     }
 }
 
@@ -361,7 +422,7 @@ pub(crate) fn endpoint_spec<H: Handler>(
         Box::new(Typed::new(id, factory(doors.shard), doors.open(&service)))
     };
     let count = Arc::new(ListenerCount::new(options.max_connections));
-    EndpointSpec { id, options, socket, count, build: Box::new(build) }
+    EndpointSpec { id, options, socket, count, counts: Arc::default(), build: Box::new(build) }
 }
 
 fn check(config: &Config) -> Result<(), StartError> {
@@ -409,7 +470,7 @@ impl Wake for LateWake {
 /// A registered service without its type.
 trait ServiceSeat {
     /// Makes its hosts and puts them where they run.
-    fn seat(self: Box<Self>, handle: &Handle, parts: &mut [ShardParts], threads: &mut Vec<ThreadHost>);
+    fn seat(self: Box<Self>, handle: &Handle, parts: &mut EngineParts);
 }
 
 enum Seat {
@@ -419,23 +480,42 @@ enum Seat {
 
 struct TypedSeat<S: Service> {
     name: String,
+    facts: Arc<ServiceFacts>,
     instances: Vec<(Seat, mailbox::Receiver<HostMail<S>>)>,
     factory: Arc<dyn Fn() -> S + Send + Sync>,
     registered: Arc<Registered<S>>,
 }
 
 impl<S: Service> ServiceSeat for TypedSeat<S> {
-    fn seat(self: Box<Self>, handle: &Handle, parts: &mut [ShardParts], threads: &mut Vec<ThreadHost>) {
-        let TypedSeat { name, instances, factory, registered } = *self;
+    fn seat(self: Box<Self>, handle: &Handle, parts: &mut EngineParts) {
+        let TypedSeat { name, facts, instances, factory, registered } = *self;
         let subscriptions = registered.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Only a service of one instance has a directory.
+        let mut dir = registered.storage.lock().unwrap_or_else(PoisonError::into_inner).take();
         for (seat, mail) in instances {
+            let storage = match dir.take() {
+                None => Storage::absent(),
+                Some(dir) => {
+                    let (storage, seat) = Storage::new(&name, dir, registered.links[0].bell.clone());
+                    parts.storages.push(seat);
+                    storage
+                }
+            };
             let factory = Arc::clone(&factory);
             let make = Box::new(move || factory());
-            let host = Host::new(name.clone(), make, subscriptions.clone(), mail, parts.len(), handle.clone());
+            let host = Host::new(
+                Arc::clone(&facts),
+                make,
+                subscriptions.clone(),
+                mail,
+                parts.shards.len(),
+                storage,
+                handle.clone(),
+            );
             let host: Box<dyn HostRun> = Box::new(host);
             match seat {
-                Seat::Thread(inbox, run) => threads.push(ThreadHost { name: name.clone(), host, inbox, run }),
-                Seat::Shard(shard) => parts[shard].hosts.push((registered.number, host)),
+                Seat::Thread(inbox, run) => parts.threads.push(ThreadHost { name: name.clone(), host, inbox, run }),
+                Seat::Shard(shard) => parts.shards[shard].hosts.push((registered.number, host)),
             }
         }
     }

@@ -36,6 +36,8 @@ reasons! {
     IdleTimeout = "idle_timeout",
     /// The connection did not finish its opening (filter, first frame) in time.
     HandshakeTimeout = "handshake_timeout",
+    /// A request that had begun was not complete in time.
+    RequestTimeout = "request_timeout",
     /// Bytes were queued and the peer took none of them for too long.
     WriteStall = "write_stall",
     /// The send queue passed its hard cap: the peer reads slower than it asks.
@@ -78,6 +80,7 @@ impl CloseReason {
                 | CloseReason::ProtocolError
                 | CloseReason::FrameTooLarge
                 | CloseReason::IdleTimeout
+                | CloseReason::RequestTimeout
                 | CloseReason::FilterError
                 | CloseReason::Refused
                 | CloseReason::Kicked
@@ -91,7 +94,11 @@ impl CloseReason {
     pub(crate) const fn lingers(self) -> bool {
         matches!(
             self,
-            CloseReason::ProtocolError | CloseReason::FrameTooLarge | CloseReason::FilterError | CloseReason::Requested
+            CloseReason::ProtocolError
+                | CloseReason::FrameTooLarge
+                | CloseReason::FilterError
+                | CloseReason::Requested
+                | CloseReason::RequestTimeout
         )
     }
 

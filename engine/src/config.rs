@@ -1,11 +1,13 @@
 //! What a user may set: engine-wide [`Config`], and per endpoint [`Listen`], [`Dialer`], [`Datagram`].
 
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::handler::Filter;
-use crate::net::{Addr, Balance, SocketOptions};
+use crate::net::{self, Addr, Balance, SocketOptions};
 
 /// Which cores the shards run on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,11 +25,13 @@ pub enum Pin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum DriverChoice {
-    /// The best that works here.
+    /// io_uring where it works, else epoll; [`crate::Caps`] says which, and why.
     #[default]
     Auto,
     /// io_uring, or an error.
     Uring,
+    /// epoll.
+    Epoll,
 }
 
 /// Engine-wide settings. `Config::default()` suits a server that has the machine to itself.
@@ -48,6 +52,8 @@ pub struct Config {
     pub max_connections: u32,
     /// Connections per source address (IPv4) or /64 (IPv6); 0 means no such cap.
     pub max_per_source: u32,
+    /// Dials that one shard may have waiting or under way.
+    pub dials_per_shard: usize,
     /// Receive buffers per shard, a power of two; 0 means 64 if each shard has a core of its own, else 16.
     pub buffers: u16,
     /// Bytes of each.
@@ -73,6 +79,7 @@ impl Default for Config {
             connections_per_shard: 1 << 20,
             max_connections: 10_000_000,
             max_per_source: 0,
+            dials_per_shard: 65_536,
             buffers: 0,
             buffer_size: 64 * 1024,
             shard_budget: 512 << 20,
@@ -90,6 +97,8 @@ pub type FilterFactory = Arc<dyn Fn() -> Box<dyn Filter> + Send + Sync>;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct EndpointOptions {
+    /// What listings and figures call the endpoint; `None`: its number.
+    pub name: Option<Arc<str>>,
     /// Close after this long without a received byte; `None` never does.
     pub idle_timeout: Option<Duration>,
     /// Close if the connection has not opened by then (filter, dial).
@@ -115,6 +124,7 @@ pub struct EndpointOptions {
 impl Default for EndpointOptions {
     fn default() -> Self {
         EndpointOptions {
+            name: None,
             idle_timeout: None,
             handshake_timeout: Duration::from_secs(10),
             write_stall_timeout: Duration::from_secs(30),
@@ -132,6 +142,7 @@ impl Default for EndpointOptions {
 impl fmt::Debug for EndpointOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EndpointOptions")
+            .field("name", &self.name)
             .field("idle_timeout", &self.idle_timeout)
             .field("max_frame", &self.max_frame)
             .field("send_cap", &self.send_cap)
@@ -142,6 +153,12 @@ impl fmt::Debug for EndpointOptions {
 
 macro_rules! endpoint_setters {
     () => {
+        /// Names the endpoint for listings and figures. Those of one name share their metrics.
+        pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+            self.options.name = Some(name.into());
+            self
+        }
+
         /// Closes connections after this long without a received byte.
         pub fn idle_timeout(mut self, after: Duration) -> Self {
             self.options.idle_timeout = Some(after);
@@ -207,6 +224,8 @@ pub struct Listen {
     pub(crate) options: EndpointOptions,
     pub(crate) socket: SocketOptions,
     pub(crate) balance: Balance,
+    /// A socket that listens on the address already.
+    pub(crate) inherited: Option<Arc<OwnedFd>>,
 }
 
 impl Listen {
@@ -225,9 +244,23 @@ impl Listen {
         Listen::on(Ok(addr))
     }
 
+    /// A listener on a socket that listens already, such as one of [`net::activated`].
+    ///
+    /// There is one socket instead of one for each shard, so [`Listen::balance`] and the socket options do not apply: one
+    /// shard accepts, and connections are passed to all shards in turn, as those to a Unix socket always are.
+    ///
+    /// # Errors
+    ///
+    /// A descriptor that is no listening stream socket, TCP or Unix.
+    pub fn inherited(socket: OwnedFd) -> io::Result<Listen> {
+        let mut listen = Listen::addr(net::listening_addr(&socket)?);
+        listen.inherited = Some(Arc::new(socket));
+        Ok(listen)
+    }
+
     fn on(addr: Result<Addr, String>) -> Listen {
         let (options, socket) = (EndpointOptions::default(), SocketOptions::default());
-        Listen { addr, options, socket, balance: Balance::default() }
+        Listen { addr, options, socket, balance: Balance::default(), inherited: None }
     }
 
     /// How the kernel spreads connections over the shards.
@@ -259,6 +292,7 @@ impl Dialer {
 #[derive(Debug, Clone)]
 pub struct Datagram {
     pub(crate) addr: Result<Addr, String>,
+    pub(crate) name: Option<Arc<str>>,
     pub(crate) socket: SocketOptions,
 }
 
@@ -266,7 +300,13 @@ impl Datagram {
     /// A UDP socket on `ADDRESS:PORT`, IPv4 or `[IPv6]`; one per shard, with reuse-port. Port 0 picks a free one.
     pub fn udp(addr: impl AsRef<str>) -> Datagram {
         let addr = addr.as_ref().parse::<Addr>().map_err(|error| error.to_string());
-        Datagram { addr, socket: SocketOptions::default() }
+        Datagram { addr, name: None, socket: SocketOptions::default() }
+    }
+
+    /// Names the endpoint for listings.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// Sets the socket's options.

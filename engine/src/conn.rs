@@ -46,6 +46,8 @@ pub(crate) enum Receive {
     Once,
     /// A multishot receive with credit.
     Armed,
+    /// A one-shot poll for the peer's end: reading has been held back for a while.
+    Watched,
 }
 
 /// Facts about a connection, one bit each.
@@ -82,9 +84,22 @@ pub(crate) mod flag {
     pub(crate) const LISTED: u32 = 1 << 14;
     /// It waits for a provided buffer.
     pub(crate) const STARVED: u32 = 1 << 15;
+    /// It is in the list of those who wait for one.
+    pub(crate) const STARVED_LISTED: u32 = 1 << 17;
+    /// It is in the list of those that are not read, to be watched for their end.
+    pub(crate) const HELD_LISTED: u32 = 1 << 18;
+    /// The receive or poll in flight was told to end.
+    pub(crate) const ENDING: u32 = 1 << 19;
+    /// The send chain in flight was told to end.
+    pub(crate) const ENDING_SEND: u32 = 1 << 20;
     /// Its last message came within the quiet spell of the one before: it is worth an armed receive.
     pub(crate) const BUSY: u32 = 1 << 16;
 
+    /// There is room for an event again, and the handler has not been told.
+    pub(crate) const ROOM: u32 = 1 << 21;
+
+    /// Places in lists of the shard: they belong to the slot and outlive its connection.
+    pub(crate) const OF_SLOT: u32 = LISTED | STARVED_LISTED | HELD_LISTED;
     /// Any of these keeps the receive from being armed.
     pub(crate) const NO_READ: u32 = PAUSED | CHOKED | NO_PERMIT | READ_CLOSED;
 }
@@ -136,6 +151,8 @@ pub(crate) struct Extra {
 /// A filter and the wire bytes it has not taken yet.
 pub(crate) struct FilterState {
     pub(crate) filter: Box<dyn Filter>,
+    /// It has said its last bytes.
+    pub(crate) finished: bool,
     pub(crate) wire: Vec<u8>,
 }
 
@@ -182,9 +199,9 @@ impl Conn {
         self.generation = next_generation(self.generation);
     }
 
-    /// Starts a life in this slot. A place in the list of armed connections belongs to the slot, not to the life.
+    /// Starts a life in this slot. Places in the shard's lists belong to the slot, not to the life.
     pub(crate) fn renew(&mut self, state: State, endpoint: EndpointId) {
-        let (generation, listed) = (self.generation, self.flags & flag::LISTED);
+        let (generation, listed) = (self.generation, self.flags & flag::OF_SLOT);
         *self = Conn { generation, flags: listed, state, endpoint, ..Conn::vacant() };
     }
 
@@ -243,10 +260,11 @@ impl Conn {
         self.extra.as_ref().map_or(0, |extra| extra.remainder.len())
     }
 
-    /// Bytes that the budget counts: queued, unread, and in front of its filter.
+    /// Bytes that the budget counts: what its send queue holds, unread, and in front of its filter.
     pub(crate) fn held_bytes(&self) -> usize {
         let filter = self.extra.as_ref().and_then(|extra| extra.filter.as_ref());
-        self.queued_bytes() + self.unread_bytes() + filter.map_or(0, |state| state.wire.len())
+        let queue = self.send.as_ref().map_or(0, |queue| queue.held_bytes());
+        queue + self.unread_bytes() + filter.map_or(0, |state| state.wire.len())
     }
 
     /// Whether what it holds is about to be given back unsent.

@@ -6,22 +6,25 @@
 use std::any::Any;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::accept::Listener;
 use crate::admission::ListenerCount;
 use crate::close_reason::CloseReason;
 use crate::config::EndpointOptions;
-use crate::conn::State;
+use crate::conn::{Conn, State};
 use crate::core::{DialRequest, EndpointFacts};
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
 use crate::handle::Handle;
 use crate::id::{ConnId, ConnInfo, EndpointId, ShardId};
 use crate::limits;
-use crate::net::{Addr, SocketOptions};
+use crate::listing::{EndpointCounts, EndpointEntry, EndpointKind};
+use crate::net::SocketOptions;
 use crate::port::Doors;
 use crate::shard::{Drain, Shard, class};
+use crate::spread::Sharing;
 use crate::stats::{ConnState, Label};
 use crate::timer_word::TimerWord;
 
@@ -29,6 +32,8 @@ use crate::timer_word::TimerWord;
 pub(crate) enum Control {
     /// A new endpoint, with its socket if it has one.
     Add(Arc<EndpointSpec>, Socket),
+    /// Whether this endpoint accepts has changed.
+    Accepting(EndpointId),
     /// No more accepts on this endpoint.
     Unlisten(EndpointId),
     Close(ConnId, CloseReason),
@@ -37,6 +42,7 @@ pub(crate) enum Control {
         most: usize,
         reply: Arc<dyn Fn(Connections) + Send + Sync>,
     },
+    Connection(ConnId, Box<dyn FnOnce(Option<ConnRow>) + Send>),
     Drain(Duration),
     Stop,
     /// No shard has connections any more.
@@ -74,7 +80,16 @@ pub(crate) struct EndpointSpec {
     pub(crate) options: EndpointOptions,
     pub(crate) socket: SocketOptions,
     pub(crate) count: Arc<ListenerCount>,
+    pub(crate) counts: Arc<EndpointCounts>,
     pub(crate) build: BuildEndpoint,
+}
+
+impl EndpointSpec {
+    /// What the engine's registry keeps of it.
+    pub(crate) fn entry(&self, kind: EndpointKind) -> EndpointEntry {
+        let name = self.options.name.clone().unwrap_or_else(|| self.id.to_string().into());
+        EndpointEntry { name, kind, count: Arc::clone(&self.count), counts: Arc::clone(&self.counts) }
+    }
 }
 
 /// Makes an endpoint's part on the shard whose doors it gets.
@@ -83,7 +98,7 @@ pub(crate) type BuildEndpoint = Box<dyn Fn(EndpointId, &mut Doors<'_>) -> Box<dy
 /// An endpoint's socket on its way to a shard: what the driver calls `Listener` or `Datagram`.
 pub(crate) enum Socket {
     None,
-    Listener(Box<dyn Any + Send>, Addr),
+    Listener(Box<dyn Any + Send>, Sharing),
     Datagram(Box<dyn Any + Send>),
 }
 
@@ -128,6 +143,7 @@ impl<D: Driver> Shard<D> {
             let Some(order) = self.mail.receive() else { return };
             match order {
                 Control::Add(spec, socket) => self.add_endpoint(&spec, socket),
+                Control::Accepting(endpoint) => self.pause_or_resume(endpoint),
                 Control::Unlisten(endpoint) => self.unlisten(endpoint),
                 Control::Close(conn, why) => {
                     if let Some(slot) = self.core.find(conn) {
@@ -136,10 +152,12 @@ impl<D: Driver> Shard<D> {
                 }
                 Control::Dial(request) => {
                     if let Err(request) = self.core.dial(request) {
-                        self.dial_failed(request, io::Error::from_raw_os_error(libc::EAGAIN));
+                        let errno = if self.core.draining { libc::ESHUTDOWN } else { libc::EAGAIN };
+                        self.dial_failed(request, io::Error::from_raw_os_error(errno));
                     }
                 }
                 Control::Connections { most, reply } => reply(self.list(most)),
+                Control::Connection(conn, reply) => reply(self.look_up(conn)),
                 Control::Drain(deadline) => self.start_drain(deadline),
                 Control::Stop => {
                     self.overdue = true;
@@ -162,10 +180,17 @@ impl<D: Driver> Shard<D> {
                 options: spec.options.clone(),
                 socket: spec.socket.clone(),
                 count: Arc::clone(&spec.count),
+                counts: Arc::clone(&spec.counts),
             }
             .into(),
         );
-        let socket = if self.drain == Drain::No { socket } else { Socket::None };
+        let socket = match self.drain {
+            Drain::No => socket,
+            _ => {
+                spec.counts.close();
+                Socket::None
+            }
+        };
         if let Err(error) = self.add_socket(spec.id, socket) {
             tracing::error!(shard = %self.core.shard, endpoint = %spec.id, %error, "a socket could not be taken over");
         }
@@ -174,10 +199,11 @@ impl<D: Driver> Shard<D> {
     fn add_socket(&mut self, endpoint: EndpointId, socket: Socket) -> io::Result<()> {
         match socket {
             Socket::None => {}
-            Socket::Listener(listener, addr) => {
+            Socket::Listener(listener, sharing) => {
                 let Ok(listener) = listener.downcast::<D::Listener>() else { return Ok(()) };
                 let number = self.driver.adopt_listener(*listener)?;
-                let index = self.listeners.insert(Listener::new(number, endpoint, &addr));
+                let index = self.listeners.insert(Listener::new(number, endpoint, sharing));
+                self.core.endpoints[usize::from(endpoint.0)].counts.sockets.fetch_add(1, Ordering::Relaxed);
                 self.arm_accept(index as u32);
             }
             Socket::Datagram(socket) => {
@@ -194,15 +220,37 @@ impl<D: Driver> Shard<D> {
     }
 
     fn unlisten(&mut self, endpoint: EndpointId) {
-        let of_endpoint = self.listeners.iter().filter(|(_, listener)| listener.endpoint == endpoint);
-        for index in of_endpoint.map(|(index, _)| index as u32).collect::<Vec<_>>() {
+        for index in self.listeners_of(endpoint) {
             self.close_listener(index);
         }
     }
 
+    fn pause_or_resume(&mut self, endpoint: EndpointId) {
+        for index in self.listeners_of(endpoint) {
+            self.pause_or_resume_listener(index);
+        }
+    }
+
+    fn listeners_of(&self, endpoint: EndpointId) -> Vec<u32> {
+        let of_endpoint = self.listeners.iter().filter(|(_, listener)| listener.endpoint == endpoint);
+        of_endpoint.map(|(index, _)| index as u32).collect()
+    }
+
     fn list(&self, most: usize) -> Connections {
         let live = || (0..).zip(&self.core.conns).filter(|(_, conn)| conn.state != State::Vacant);
-        let row = |(slot, conn): (u32, &crate::conn::Conn)| ConnRow {
+        let rows = live().take(most).map(|(slot, conn)| self.row(slot, conn)).collect();
+        Connections { shard: self.core.shard, rows, total: live().count() }
+    }
+
+    /// One connection, closing ones included.
+    fn look_up(&self, id: ConnId) -> Option<ConnRow> {
+        let conn = self.core.conns.get(id.slot() as usize)?;
+        let lives = conn.state != State::Vacant && conn.generation == id.generation() && id.shard() == self.core.shard;
+        lives.then(|| self.row(id.slot(), conn))
+    }
+
+    fn row(&self, slot: u32, conn: &Conn) -> ConnRow {
+        ConnRow {
             info: self.core.info(slot),
             state: class(conn).map_or("vacant", ConnState::word),
             age: self.core.since_ms(conn.opened_ms),
@@ -211,8 +259,7 @@ impl<D: Driver> Shard<D> {
             bytes_out: conn.bytes_out,
             queued_bytes: conn.queued_bytes(),
             unread_bytes: conn.unread_bytes(),
-        };
-        Connections { shard: self.core.shard, rows: live().take(most).map(row).collect(), total: live().count() }
+        }
     }
 
     /// First step: no more accepts and dials; services say good-bye.
@@ -221,6 +268,7 @@ impl<D: Driver> Shard<D> {
             return;
         }
         self.drain = Drain::Services;
+        self.core.draining = true;
         for index in self.listeners.iter().map(|(index, _)| index as u32).collect::<Vec<_>>() {
             self.close_listener(index);
         }
@@ -247,8 +295,9 @@ impl<D: Driver> Shard<D> {
             self.finished.say();
         }
         let all_finished = self.core.handle.all_finished();
-        self.stopped =
-            self.finished.is_said() && (self.hosts.is_empty() || all_finished && self.heard_all && !self.more);
+        let heard_all = all_finished && self.heard_all && !self.more;
+        let served = self.hosts.is_empty() || heard_all && self.hosts.iter_mut().all(|(_, host)| host.end_storage());
+        self.stopped = self.finished.is_said() && served;
         if all_finished && !self.heard_all {
             // What was told just before the last one finished is there for the next step.
             self.heard_all = true;
@@ -270,6 +319,10 @@ impl<D: Driver> Shard<D> {
 
     /// A step of the drain is overdue.
     pub(crate) fn drain_timed_out(&mut self, step: u32) {
+        #[cfg(feature = "planted")]
+        if crate::planted::is(crate::planted::Bug::EndlessDrain) {
+            return;
+        }
         match step {
             DRAIN_SERVICES if self.drain == Drain::Services => self.drain_conns(),
             DRAIN_CONNS => {

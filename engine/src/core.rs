@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::admission::{Admission, ListenerCount};
@@ -12,12 +13,14 @@ use crate::budget::Budget;
 use crate::buffer::{Chunks, Frame, SendQueue};
 use crate::close_reason::CloseReason;
 use crate::config::EndpointOptions;
-use crate::conn::{Conn, State, flag};
+use crate::conn::{Conn, FilterState, State, flag};
+use crate::endpoint::caught;
 use crate::handle::Handle;
 use crate::id::{ConnId, ConnInfo, EndpointId, ShardId, TimerKey};
 use crate::limits;
-use crate::net::{Addr, SocketOptions};
-use crate::stats::ShardStats;
+use crate::listing::EndpointCounts;
+use crate::net::{Route, SocketOptions};
+use crate::stats::{RefusalCause, ShardStats};
 use crate::time::Time;
 use crate::timer::Wheel;
 use crate::timer_word::TimerWord;
@@ -27,13 +30,14 @@ pub(crate) struct EndpointFacts {
     pub(crate) options: EndpointOptions,
     pub(crate) socket: SocketOptions,
     pub(crate) count: Arc<ListenerCount>,
+    pub(crate) counts: Arc<EndpointCounts>,
 }
 
 /// A dial that waits to be started, or is under way.
 #[derive(Debug)]
 pub(crate) struct DialRequest {
     pub(crate) endpoint: EndpointId,
-    pub(crate) addr: Addr,
+    pub(crate) route: Route,
     pub(crate) tag: u64,
 }
 
@@ -51,6 +55,12 @@ pub(crate) struct Core {
     /// Connections to be offered their unread bytes again ([`flag::RESUME`]).
     pub(crate) resume: VecDeque<u32>,
     pub(crate) dials: VecDeque<DialRequest>,
+    /// Dials under way.
+    pub(crate) dialing: usize,
+    /// Dials that may be waiting or under way.
+    pub(crate) most_dials: usize,
+    /// No more dials: the shard drains.
+    pub(crate) draining: bool,
     pub(crate) datagrams: DatagramsOut,
     pub(crate) chunks: Chunks,
     #[expect(clippy::vec_box, reason = "the boxes move between here and the connections")]
@@ -112,6 +122,17 @@ impl Core {
         }
     }
 
+    /// Counts a connection of `endpoint` that is refused.
+    pub(crate) fn count_refusal(&self, endpoint: EndpointId, cause: RefusalCause) {
+        self.stats.refusals.of(cause).add(1);
+        self.endpoints[usize::from(endpoint.0)].counts.refused.fetch_add(1, Relaxed);
+    }
+
+    /// The same, of the connection in a slot.
+    pub(crate) fn count_refused(&self, slot: u32, cause: RefusalCause) {
+        self.count_refusal(self.conns[slot as usize].endpoint, cause);
+    }
+
     /// Asks for the end of a connection. The first reason stands.
     pub(crate) fn close(&mut self, slot: u32, why: CloseReason) {
         let conn = &mut self.conns[slot as usize];
@@ -145,8 +166,11 @@ impl Core {
             return self.send(slot, &frame);
         }
         let bytes = frame.len();
-        self.queue(slot).push_frame(frame);
-        self.queued(slot, bytes);
+        let queue = self.queue(slot);
+        let held = queue.held_bytes();
+        queue.push_frame(frame);
+        let more = queue.held_bytes() - held;
+        self.queued(slot, bytes, more);
     }
 
     /// Queues bytes that are for the wire as they are.
@@ -157,8 +181,35 @@ impl Core {
         let conn = &mut self.conns[slot as usize];
         let spare = &mut self.spare_queues;
         let queue = conn.send.get_or_insert_with(|| spare.pop().unwrap_or_else(|| Box::new(SendQueue::new())));
+        let held = queue.held_bytes();
         queue.push_copy(bytes, &mut self.chunks);
-        self.queued(slot, bytes.len());
+        let more = queue.held_bytes() - held;
+        self.queued(slot, bytes.len(), more);
+    }
+
+    /// Asks for FIN after what is queued and what the filter has still to say.
+    pub(crate) fn shutdown_write(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.has(flag::SHUT_WANTED) {
+            return;
+        }
+        // Out of the connection while it is called, as its bytes go into the same connection.
+        if let Some(mut state) = conn.extra.as_mut().and_then(|extra| extra.filter.take()) {
+            let last = self.last_words(&mut state);
+            self.conns[slot as usize].extra().filter = Some(state);
+            self.push_wire(slot, &last);
+        }
+        self.conns[slot as usize].set(flag::SHUT_WANTED);
+        self.mark(slot);
+    }
+
+    /// What a filter says last; nothing the second time.
+    pub(crate) fn last_words(&mut self, state: &mut FilterState) -> Vec<u8> {
+        let mut last = Vec::new();
+        if !std::mem::replace(&mut state.finished, true) && caught(|| state.filter.finish(&mut last)).is_err() {
+            self.stats.panics.add(1);
+        }
+        last
     }
 
     fn may_send(&self, slot: u32) -> bool {
@@ -181,10 +232,10 @@ impl Core {
         self.conns[slot as usize].send.get_or_insert_with(|| spare.pop().unwrap_or_else(|| Box::new(SendQueue::new())))
     }
 
-    /// Accounts for bytes that were just queued: budget, watermarks, hard cap.
+    /// Accounts for bytes that were just queued, and the memory they take: budget, watermarks, hard cap.
     #[inline]
-    fn queued(&mut self, slot: u32, bytes: usize) {
-        self.budget.add(bytes);
+    fn queued(&mut self, slot: u32, bytes: usize, held: usize) {
+        self.budget.add(held);
         let conn = &mut self.conns[slot as usize];
         let options = &self.endpoints[usize::from(conn.endpoint.0)].options;
         let queued = conn.queued_bytes();
@@ -244,9 +295,9 @@ impl Core {
         self.timers.cancel(id)
     }
 
-    /// Queues a dial; it comes back when [`limits::DIALS`] are waiting.
+    /// Queues a dial; it comes back when too many are waiting or under way, and in a drain.
     pub(crate) fn dial(&mut self, request: DialRequest) -> Result<(), DialRequest> {
-        if self.dials.len() >= limits::DIALS {
+        if self.draining || self.dials.len() + self.dialing >= self.most_dials {
             return Err(request);
         }
         self.dials.push_back(request);

@@ -11,7 +11,7 @@ use crate::conn::flag;
 use crate::core::{Core, DialRequest};
 use crate::handle::Handle;
 use crate::id::{ConnId, ConnInfo, EndpointId, ShardId, TimerKey};
-use crate::net::Addr;
+use crate::net::Route;
 use crate::port::{Permit, Port};
 use crate::service::Service;
 use crate::time::Time;
@@ -42,10 +42,11 @@ impl<S: Service> EndpointCx<'_, S> {
     }
 
     /// Connects out from this shard, as a connection of this endpoint: `on_open` with
-    /// [`crate::Origin::Dialed`]`(tag)`, or `on_connect_failed(tag)`. `false` if too many dials are waiting.
-    pub fn dial(&mut self, addr: Addr, tag: u64) -> bool {
-        let endpoint = self.endpoint;
-        self.core.dial(DialRequest { endpoint, addr, tag }).is_ok()
+    /// [`crate::Origin::Dialed`]`(tag)`, or `on_connect_failed(tag)`. `false`, and nothing more, if
+    /// too many dials are waiting or under way ([`crate::Config::dials_per_shard`]), or the engine drains.
+    pub fn dial(&mut self, route: impl Into<Route>, tag: u64) -> bool {
+        let (endpoint, route) = (self.endpoint, route.into());
+        self.core.dial(DialRequest { endpoint, route, tag }).is_ok()
     }
 
     /// Sends a copy of `bytes` on another connection of this shard; `false` if there is no such connection.
@@ -65,7 +66,7 @@ impl<S: Service> EndpointCx<'_, S> {
 
     /// Half-closes another connection of this shard; `false` if there is no such connection.
     pub fn shutdown_write_of(&mut self, conn: ConnId) -> bool {
-        self.on(conn, shutdown_write)
+        self.on(conn, Core::shutdown_write)
     }
 
     /// Stops reading from another connection of this shard; `false` if there is no such connection.
@@ -149,9 +150,9 @@ impl<S: Service> Cx<'_, S> {
     }
 
     /// Room for one event to the service. `None` when there is none: leave the bytes unread and return; reading
-    /// pauses, and `on_data` comes again with them when there is room.
+    /// pauses, and when there is room `on_room` comes, and `on_data` with what is unread.
     #[inline]
-    pub fn try_reserve(&mut self) -> Option<Permit<'_, S::In>> {
+    pub fn try_reserve(&mut self) -> Option<Permit<'_, S::In, S::Out>> {
         let EndpointCx { core, port, .. } = &mut self.base;
         let id = core.id(self.slot);
         let waits = core.conn(self.slot).has(flag::NO_PERMIT);
@@ -175,7 +176,7 @@ impl<S: Service> Cx<'_, S> {
 
     /// Sends FIN after what is queued; reading goes on. Sending anything more does nothing.
     pub fn shutdown_write(&mut self) {
-        shutdown_write(self.base.core, self.slot);
+        self.base.core.shutdown_write(self.slot);
     }
 
     /// Closes the connection once everything queued is sent. An `Err` from the callback does the same.
@@ -209,9 +210,4 @@ fn pause_read(core: &mut Core, slot: u32) {
 fn resume_read(core: &mut Core, slot: u32) {
     core.conn(slot).clear(flag::PAUSED);
     core.resume(slot);
-}
-
-fn shutdown_write(core: &mut Core, slot: u32) {
-    core.conn(slot).set(flag::SHUT_WANTED);
-    core.mark(slot);
 }

@@ -86,6 +86,10 @@ impl<D: Driver> Shard<D> {
         if state == State::Lingering {
             return self.abandon(slot);
         }
+        if state == State::Joining {
+            conn.clear(flag::ENDING | flag::ENDING_SEND);
+            return self.core.mark(slot);
+        }
         if !conn.has(flag::SENDING) || state > State::Flushing {
             return;
         }
@@ -165,6 +169,10 @@ impl<D: Driver> Shard<D> {
     }
 
     pub(crate) fn cancel_handler_timers(&mut self, slot: u32) {
+        #[cfg(feature = "planted")]
+        if crate::planted::is(crate::planted::Bug::LateTimer) {
+            return;
+        }
         let Some(extra) = &mut self.core.conns[slot as usize].extra else { return };
         for (_, id) in extra.timers.drain(..).flatten() {
             self.core.timers.cancel(id);

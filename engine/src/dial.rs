@@ -38,7 +38,7 @@ impl<D: Driver> Shard<D> {
                 continue;
             };
             self.core.stats.dials_started.add(1);
-            let dial = Dial { addr: request.addr.clone(), options: facts.socket.clone() };
+            let dial = Dial { route: request.route.clone(), options: facts.socket.clone() };
             let deadline = self.core.now + facts.options.handshake_timeout;
             self.core.dial_generation = next_generation(self.core.dial_generation);
             let generation = self.core.dial_generation;
@@ -46,6 +46,7 @@ impl<D: Driver> Shard<D> {
             let index = entry.key() as u32;
             let timer = Some(self.core.timers.insert(deadline, TimerWord::dial(generation, index)));
             entry.insert(Dialing { request, timer, generation, timed_out: false });
+            self.core.dialing = self.dialing.len();
             self.driver.dial(&dial, Token::new(Kind::Dial, generation, index));
         }
         self.more |= !self.core.dials.is_empty();
@@ -54,6 +55,7 @@ impl<D: Driver> Shard<D> {
     /// A dial connected or failed.
     pub(crate) fn dialled(&mut self, index: u32, completion: Completion) {
         let Some(dialing) = self.dialing.try_remove(index as usize) else { return };
+        self.core.dialing = self.dialing.len();
         if let Some(timer) = dialing.timer {
             self.core.timers.cancel(timer);
         }
@@ -61,10 +63,10 @@ impl<D: Driver> Shard<D> {
             let errno = if dialing.timed_out { libc::ETIMEDOUT } else { -completion.result };
             return self.dial_failed(dialing.request, io::Error::from_raw_os_error(errno));
         }
-        let DialRequest { endpoint, addr, tag } = dialing.request;
+        let DialRequest { endpoint, route, tag } = dialing.request;
         let slot = completion.result as u32;
         self.admit_slot(slot, endpoint, Some(Origin::Dialed(tag)));
-        if let Addr::Tcp(peer) = addr {
+        if let Addr::Tcp(peer) = route.to {
             self.core.conn(slot).set_peer(Some(peer));
         }
         let errno = match self.drain {
@@ -78,14 +80,14 @@ impl<D: Driver> Shard<D> {
             }
         };
         if self.core.conn(slot).state == State::Joining {
-            self.dial_failed(DialRequest { endpoint, addr, tag }, io::Error::from_raw_os_error(errno));
+            self.dial_failed(DialRequest { endpoint, route, tag }, io::Error::from_raw_os_error(errno));
         }
     }
 
     pub(crate) fn dial_failed(&mut self, request: DialRequest, error: io::Error) {
         self.core.stats.dials_failed.add(1);
         let EndpointId(endpoint) = request.endpoint;
-        self.endpoints[usize::from(endpoint)].connect_failed(&mut self.core, request.tag, &request.addr, error);
+        self.endpoints[usize::from(endpoint)].connect_failed(&mut self.core, request.tag, &request.route.to, error);
     }
 
     pub(crate) fn dial_timed_out(&mut self, index: u32, generation: u32) {

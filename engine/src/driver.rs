@@ -9,6 +9,10 @@
 //! - `close` frees the slot; its completion comes before any completion that reuses the slot.
 //! - Pushing never fails: a full submission queue is submitted on the spot.
 //! - Memory given to `send` is read until the completion of that send, and no longer.
+//!
+//! What the shard keeps: at most one receive or poll, and one send, is in flight per slot, and one accept per listener.
+//!
+//! `ring` and `epoll` do it on real sockets, `sim` on simulated ones; `tests` holds the former to it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +21,7 @@ use std::time::Duration;
 
 use crate::buffer::{Pool, Received, SendChain};
 use crate::handoff::wake::Wake;
+use crate::id::ShardId;
 use crate::net::Dial;
 use crate::time::Time;
 use crate::token::Token;
@@ -83,12 +88,19 @@ pub(crate) trait Driver {
     fn peer(&mut self, slot: u32, token: Token);
     /// The address fetched, `None` for Unix sockets and failed fetches. Call once per completion.
     fn take_peer(&mut self, index: u32) -> Option<SocketAddr>;
+    /// Passes a fresh connection to another shard's driver, which completes `there` with its slot there. Completes here
+    /// with 0, and then the slot is still to be closed here; or with `-errno` (`-ENFILE`: the other table is full), and
+    /// then the connection has stayed. Only where [`Caps::pass`] holds, and with nothing else in flight on the slot.
+    fn pass(&mut self, slot: u32, to: ShardId, there: Token, token: Token);
     /// Makes a socket and connects it: one completion, with the new slot or `-errno` (and no slot in use).
     /// Cancelling the token ends it early, with `-ECANCELED`, unless it had connected.
     fn dial(&mut self, dial: &Dial, token: Token);
 
     /// Completes once when the socket is readable (or at end of stream, or broken).
     fn poll_readable(&mut self, slot: u32, token: Token);
+    /// Completes once when the peer has finished (result 0; the socket may still be written to) or the connection is broken
+    /// (`-ECONNRESET`), whatever is unread. At once, if that is so already.
+    fn poll_hangup(&mut self, slot: u32, token: Token);
     /// Receives once, into a provided buffer.
     fn recv_once(&mut self, slot: u32, token: Token);
     /// Receives again and again, until an error, end of stream (result 0), no buffers (`-ENOBUFS`), a full
@@ -141,8 +153,10 @@ pub(crate) struct DriverCounts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Caps {
-    /// Which driver this is: `uring` or `sim`.
+    /// Which driver this is: `uring`, `epoll` or `sim`.
     pub driver: &'static str,
+    /// Why io_uring does not do the I/O, if it was wanted and refused ([`crate::DriverChoice::Auto`]).
+    pub refused: Option<String>,
     /// Provided buffers are consumed bit by bit (`IOU_PBUF_RING_INC`, Linux 6.12); mask: `inc`.
     pub incremental_buffers: bool,
     /// A multishot receive stops after a given total (Linux 6.18); mask: `recv_budget`.
@@ -155,6 +169,15 @@ pub struct Caps {
     pub peer_cmd: bool,
     /// Wakes travel as `MSG_RING` from threads that have no ring (Linux 6.13); mask: `msg_ring`.
     pub msg_ring: bool,
+    /// A connection can be passed to another shard (`MSG_RING` with a descriptor, Linux 6.0): what spreads the connections of
+    /// a Unix listener and of an inherited one; mask: `pass`.
+    pub pass: bool,
+    /// The kernel holds the ring to the operations the driver uses (`IORING_REGISTER_RESTRICTIONS`, Linux 5.10); mask:
+    /// `restrictions`.
+    pub restrictions: bool,
     /// What was masked by `MEGAMUX_CAPS`, as it was given.
     pub masked: Vec<String>,
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -33,6 +33,7 @@ pub(crate) trait Endpoint {
     /// `event` is an `Option` of the service's `Out`, to be taken.
     fn event(&mut self, core: &mut Core, slot: u32, event: &mut dyn Any) -> Outcome;
     fn read_closed(&mut self, core: &mut Core, slot: u32) -> Outcome;
+    fn room(&mut self, core: &mut Core, slot: u32) -> Outcome;
     fn writable(&mut self, core: &mut Core, slot: u32) -> Outcome;
     fn timer(&mut self, core: &mut Core, slot: u32, key: TimerKey) -> Outcome;
     fn drain(&mut self, core: &mut Core, slot: u32) -> Outcome;
@@ -148,6 +149,10 @@ impl<H: Handler> Endpoint for Typed<H> {
 
     fn read_closed(&mut self, core: &mut Core, slot: u32) -> Outcome {
         self.call(core, slot, |handler, cx, conn| handler.on_read_closed(cx, conn))
+    }
+
+    fn room(&mut self, core: &mut Core, slot: u32) -> Outcome {
+        self.call(core, slot, |handler, cx, conn| handler.on_room(cx, conn))
     }
 
     fn writable(&mut self, core: &mut Core, slot: u32) -> Outcome {

@@ -5,22 +5,26 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::builder::{Builder, EndpointSeat, Place, ShardParts, ThreadHost};
+use crate::builder::{Builder, EndpointSeat, EngineParts, Place, ShardParts, ThreadHost};
 use crate::config::Config;
 use crate::control::{EndpointSpec, Socket};
 use crate::driver::{Caps, Driver};
+use crate::drivers::{Drivers, Made, Trial};
 use crate::handle::{Handle, Order};
 use crate::id::{EndpointId, ShardId};
 use crate::limits;
 use crate::net::{self, Addr, Balance, SocketOptions};
-use crate::ring::{Mask, RingError, UringConfig, UringDriver, probe};
+use crate::ring::RingError;
 use crate::shard::Shard;
+use crate::spread::Sharing;
 use crate::stats::EngineStats;
+use crate::storage::{self, Dir};
 use crate::topology;
 
 /// Why an engine did not start.
@@ -38,9 +42,12 @@ pub enum StartError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// No driver works here.
+    /// io_uring was asked for, and does not work here.
     #[error("io_uring does not work here: {0}")]
     Driver(#[from] RingError),
+    /// Not even epoll works here.
+    #[error("epoll does not work here: {0}")]
+    Epoll(#[source] io::Error),
     /// Settings that do not fit together.
     #[error("{0}")]
     Config(String),
@@ -52,6 +59,9 @@ pub enum StartError {
         /// What does not fit.
         reason: &'static str,
     },
+    /// There is no number left for another endpoint.
+    #[error("the engine has had {} endpoints and has no number for another: only a new engine has", limits::ENDPOINTS)]
+    Endpoints,
     /// An async service's runtime does not work here.
     #[cfg(feature = "tokio-uring")]
     #[error("no {runtime} runtime for service {service}: {source}")]
@@ -60,6 +70,16 @@ pub enum StartError {
         service: String,
         /// The runtime that was tried last.
         runtime: crate::async_service::RuntimeKind,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A service's directory cannot be opened, or is locked by another engine.
+    #[error("service {service}: cannot open {}: {source}", dir.display())]
+    Storage {
+        /// The service's name.
+        service: String,
+        /// Its directory.
+        dir: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },
@@ -83,6 +103,7 @@ pub struct Engine {
     handle: Handle,
     shards: Vec<JoinHandle<Result<(), EngineError>>>,
     services: Vec<JoinHandle<()>>,
+    storages: Vec<JoinHandle<()>>,
 }
 
 impl Engine {
@@ -139,6 +160,9 @@ impl Engine {
         for service in self.services.drain(..) {
             let _ = service.join();
         }
+        for storage in self.storages.drain(..) {
+            let _ = storage.join();
+        }
         outcome
     }
 }
@@ -159,36 +183,47 @@ impl Builder {
     pub fn start(self) -> Result<Engine, StartError> {
         let config = self.config.clone();
         let handle = self.handle.clone();
-        let mask = config.caps_mask.parse::<Mask>().map_err(|error| StartError::Config(error.to_string()))?;
-        // On a thread of its own: what a ring leaves behind when it goes would interrupt the caller's next system call.
-        let probed = thread::Builder::new().name("probe".into()).spawn(move || probe(&mask));
-        let probed = probed.map_err(StartError::Thread)?.join();
-        let caps = probed.map_err(|_| StartError::Config("the probe of io_uring panicked".into()))??;
+        let drivers = Arc::new(Drivers::new(&config, self.shards.len(), handle.epoch())?);
+        let plan = drivers.plan()?;
         let seed = random();
         let addrs = handle.clone();
-        let (parts, threads) = self.into_parts(seed, |seat, shards| bind(seat, shards, &addrs))?;
-        handle.set_caps(caps.clone());
-        let mut engine = Engine { handle, shards: Vec::new(), services: Vec::new() };
+        // Declared before its parts: should one fail, the others are gone when it waits for its threads.
+        let mut engine = Engine { handle, shards: Vec::new(), services: Vec::new(), storages: Vec::new() };
+        let EngineParts { shards: parts, threads, storages } =
+            self.into_parts(seed, |seat, shards| bind(seat, shards, &addrs))?;
+        for seat in storages {
+            let dir = Dir::open(&seat.dir).map_err(|source| StartError::Storage {
+                service: seat.service.clone(),
+                dir: seat.dir.clone(),
+                source,
+            })?;
+            engine.storages.push(storage::start(seat, dir).map_err(StartError::Thread)?);
+        }
         let (ready, started) = mpsc::channel();
+        let (tried, tries) = mpsc::channel();
         let count = threads.len() + parts.len();
+        let cpus = topology::cpus(&config.pin, parts.len());
+        let mut verdicts = Vec::with_capacity(parts.len());
+        for (part, cpu) in parts.into_iter().zip(cpus) {
+            let (verdict, judged) = mpsc::channel();
+            let trial = Trial { drivers: Arc::clone(&drivers), plan: plan.clone(), tried: tried.clone(), judged };
+            let thread = start_shard(part, cpu, trial, ready.clone()).map_err(StartError::Thread)?;
+            engine.shards.push(thread);
+            verdicts.push(verdict);
+        }
+        drop(tried);
+        // No shard begins before all have a driver, and all have the same.
+        let plan = drivers.settle(plan, tries.into_iter())?;
+        engine.handle.set_caps(plan.caps().clone());
         for thread in threads {
             let thread = start_service(thread, engine.handle.epoch(), ready.clone()).map_err(StartError::Thread)?;
             engine.services.push(thread);
         }
-        let cpus = topology::cpus(&config.pin, parts.len());
-        for (part, cpu) in parts.into_iter().zip(cpus) {
-            let ring = UringConfig {
-                sq: limits::SUBMISSIONS,
-                cq: limits::COMPLETIONS,
-                slots: config.connections_per_shard,
-                buffers: config.buffers,
-                caps: caps.clone(),
-                started: engine.handle.epoch(),
-            };
-            let thread = start_shard(part, cpu, ring, ready.clone()).map_err(StartError::Thread)?;
-            engine.shards.push(thread);
-        }
         drop(ready);
+        for verdict in verdicts {
+            // A shard that does not listen has aborted the process.
+            let _ = verdict.send(plan.clone());
+        }
         for _ in 0..count {
             // A thread that cannot say how it went has aborted the process.
             if let Ok(Err(error)) = started.recv() {
@@ -217,7 +252,9 @@ fn bind(seat: &EndpointSeat, shards: usize, handle: &Handle) -> Result<Vec<Socke
 fn bind_now(seat: &EndpointSeat, shards: usize, handle: &Handle) -> Result<Vec<Socket>, StartError> {
     let (local, sockets) = match &seat.place {
         Place::Inside => return Ok((0..shards).map(|_| Socket::None).collect()),
-        Place::Listen(addr, balance) => bind_listener(&seat.spec, addr, *balance, shards)?,
+        Place::Listen(addr, balance, inherited) => {
+            bind_listener(&seat.spec, addr, *balance, inherited.as_deref(), shards)?
+        }
         Place::Datagram(addr) => {
             let bound = bind_datagrams(addr, &seat.spec.socket, shards);
             let (sockets, local) = bound.map_err(|source| StartError::Bind { addr: addr.clone(), source })?;
@@ -228,17 +265,25 @@ fn bind_now(seat: &EndpointSeat, shards: usize, handle: &Handle) -> Result<Vec<S
     Ok(sockets)
 }
 
-/// Binds a listener's sockets, one per shard.
+/// Binds a listener's sockets, one per shard that accepts, or takes the one that listens already.
 pub(crate) fn bind_listener(
     spec: &EndpointSpec,
     addr: &Addr,
     balance: Balance,
+    inherited: Option<&OwnedFd>,
     shards: usize,
 ) -> Result<(Addr, Vec<Socket>), StartError> {
-    let bound = net::bind_listeners(addr, &spec.socket, shards, balance);
+    let bound = match inherited {
+        Some(socket) => socket.try_clone().map(|socket| (vec![socket], addr.clone())),
+        None => net::bind_listeners(addr, &spec.socket, shards, balance),
+    };
     let (sockets, local) = bound.map_err(|source| StartError::Bind { addr: addr.clone(), source })?;
-    let wrap = |socket: OwnedFd| Socket::Listener(Box::new(socket), local.clone());
-    let sockets = sockets.into_iter().map(wrap).collect();
+    let sharing = Sharing::of(&local, inherited.is_some());
+    let wrap = |socket: OwnedFd| Socket::Listener(Box::new(socket), sharing);
+    let mut sockets = sockets.into_iter().map(wrap);
+    let accepts = |&shard: &usize| sharing.accepts(spec.id, shard, shards);
+    let of_shard = |shard| Some(shard).filter(accepts).and_then(|_| sockets.next()).unwrap_or(Socket::None);
+    let sockets = (0..shards).map(of_shard).collect();
     Ok((local, sockets))
 }
 
@@ -265,43 +310,63 @@ pub(crate) type Ready = mpsc::Sender<Result<(), StartError>>;
 fn start_shard(
     parts: ShardParts,
     cpu: Option<usize>,
-    ring: UringConfig,
+    trial: Trial,
     ready: Ready,
 ) -> io::Result<JoinHandle<Result<(), EngineError>>> {
     let (id, handle) = (parts.shard, parts.handle.clone());
     thread::Builder::new().name(format!("shard-{id}")).spawn(move || {
         let guard = AbortOnPanic;
+        handle.cpu(id).start();
         if let Some(cpu) = cpu
             && !topology::pin(cpu)
         {
             tracing::warn!(shard = %id, cpu, "the shard could not be pinned");
         }
-        let made = UringDriver::new(&ring).map_err(StartError::Driver);
-        if let Ok(driver) = &made
-            && let (submissions, completions, true) = driver.ring_size()
-        {
-            tracing::warn!(shard = %id, submissions, completions, "the ring is smaller: RLIMIT_MEMLOCK");
-        }
-        let made = made.and_then(|driver| Shard::new(parts, driver).map_err(StartError::Thread));
-        let outcome = match made {
-            Ok(shard) => {
-                let _ = ready.send(Ok(()));
-                // Whoever joins waits for the shards in turn, so it is up to this one to stop the others.
-                run_shard(shard).map_err(|source| EngineError { shard: id, source }).inspect_err(|_| handle.stop())
+        let outcome = match trial.driver(id) {
+            None => Ok(()),
+            Some(Ok(Made::Uring(driver))) => {
+                let (submissions, completions, shrunk) = driver.ring_size();
+                parts.seat.stats.submission_entries.set(submissions.into());
+                parts.seat.stats.completion_entries.set(completions.into());
+                if shrunk {
+                    tracing::warn!(shard = %id, submissions, completions, "the ring is smaller: RLIMIT_MEMLOCK");
+                }
+                run_shard(parts, *driver, &ready)
             }
-            Err(error) => {
+            Some(Ok(Made::Epoll(driver))) => run_shard(parts, *driver, &ready),
+            Some(Err(error)) => {
                 let _ = ready.send(Err(error));
                 Ok(())
             }
         };
+        handle.cpu(id).stop();
         std::mem::forget(guard);
         outcome
     })
 }
 
-fn run_shard<D: Driver>(mut shard: Shard<D>) -> io::Result<()> {
-    while shard.tick()? {}
-    Ok(())
+/// Says how the start went, and runs until the shard has stopped.
+fn run_shard<D: Driver>(parts: ShardParts, driver: D, ready: &Ready) -> Result<(), EngineError> {
+    let (id, handle) = (parts.shard, parts.handle.clone());
+    let mut shard = match Shard::new(parts, driver) {
+        Ok(shard) => shard,
+        Err(error) => {
+            let _ = ready.send(Err(StartError::Thread(error)));
+            return Ok(());
+        }
+    };
+    let _ = ready.send(Ok(()));
+    loop {
+        match shard.tick() {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(source) => {
+                // Whoever joins waits for the shards in turn, so it is up to this one to stop the others.
+                handle.stop();
+                return Err(EngineError { shard: id, source });
+            }
+        }
+    }
 }
 
 /// A panic of the engine itself leaves nothing that could be trusted.

@@ -53,6 +53,12 @@ pub trait Handler: Sized + 'static {
         Err(CloseReason::PeerClosed)
     }
 
+    /// There is room for events again, after [`Cx::try_reserve`] had found none in any callback. Unread bytes come to
+    /// `on_data` right after. The room is shared: it may be gone again.
+    fn on_room(&mut self, cx: &mut Cx<'_, Self::Service>, conn: &mut Self::Conn) -> Result<(), CloseReason> {
+        Ok(())
+    }
+
     /// The send queue fell below its low watermark after having been above the high one.
     fn on_writable(&mut self, cx: &mut Cx<'_, Self::Service>, conn: &mut Self::Conn) -> Result<(), CloseReason> {
         Ok(())

@@ -8,6 +8,8 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use crossbeam_utils::sync::Parker;
@@ -20,8 +22,10 @@ use crate::handoff::lane::{Consumer, Producer};
 use crate::handoff::mailbox;
 use crate::id::{ConnId, ShardId, TimerKey};
 use crate::limits;
-use crate::port::{FromService, ToService};
-use crate::service::{Published, Service, ServiceCx, ServiceTimers, Subscriptions};
+use crate::listing::ServiceFacts;
+use crate::port::{FromService, Inbound, ToService};
+use crate::service::{Input, Published, Service, ServiceCx, ServiceTimers, Subscriptions};
+use crate::storage::Storage;
 use crate::time::Time;
 
 /// What reaches a service besides its lanes.
@@ -35,7 +39,7 @@ pub(crate) enum HostMail<S: Service> {
 
 /// The service's ends of the lanes to one shard.
 pub(crate) struct ShardLane<S: Service> {
-    pub(crate) inputs: Consumer<ToService<S::In>>,
+    pub(crate) inputs: Consumer<Inbound<S>>,
     pub(crate) replies: Producer<FromService<S::Out>>,
     pub(crate) bell: Doorbell,
     /// The number under which this service rings that shard.
@@ -49,8 +53,8 @@ pub(crate) struct Outbox<O> {
     shards: Vec<OutLane<O>>,
     /// Answers in all spills.
     spilled: usize,
-    /// Answers to shards that never sent anything: nobody is there.
-    pub(crate) gone: u64,
+    /// Events for shards that never sent anything: nobody is there.
+    gone: VecDeque<(ConnId, O)>,
     /// The service says by itself when it has said its good-byes.
     drains_later: bool,
     drained: bool,
@@ -59,15 +63,20 @@ pub(crate) struct Outbox<O> {
 struct OutLane<O> {
     link: Option<(Producer<FromService<O>>, Doorbell, usize)>,
     spill: VecDeque<FromService<O>>,
+    /// Of each slot the generation that the service has heard to be open, or [`NOBODY`].
+    open: Vec<u32>,
 }
+
+/// A generation that no connection has.
+const NOBODY: u32 = u32::MAX;
 
 impl<O: Send> Outbox<O> {
     fn new(shards: usize) -> Outbox<O> {
-        let lane = || OutLane { link: None, spill: VecDeque::new() };
+        let lane = || OutLane { link: None, spill: VecDeque::new(), open: Vec::new() };
         Outbox {
             shards: (0..shards).map(|_| lane()).collect(),
             spilled: 0,
-            gone: 0,
+            gone: VecDeque::new(),
             drains_later: false,
             drained: false,
         }
@@ -80,6 +89,32 @@ impl<O: Send> Outbox<O> {
 
     pub(crate) fn close(&mut self, conn: ConnId, why: CloseReason) {
         self.push(conn.shard(), FromService::Close(conn, why));
+    }
+
+    /// Whether the service has heard that a connection is open, and not that it closed.
+    pub(crate) fn knows(&self, conn: ConnId) -> bool {
+        let lane = self.shards.get(usize::from(conn.shard().0));
+        lane.and_then(|lane| lane.open.get(conn.slot() as usize)) == Some(&conn.generation())
+    }
+
+    /// Takes note of what the service hears.
+    fn hear<E>(&mut self, shard: usize, conn: ConnId, input: &Input<E>) {
+        let open = &mut self.shards[shard].open;
+        let slot = conn.slot() as usize;
+        match input {
+            Input::Open(_) => {
+                if open.len() <= slot {
+                    open.resize(slot + 1, NOBODY);
+                }
+                open[slot] = conn.generation();
+            }
+            Input::Close(_) => {
+                if let Some(open) = open.get_mut(slot).filter(|open| **open == conn.generation()) {
+                    *open = NOBODY;
+                }
+            }
+            Input::Frame(_) => {}
+        }
     }
 
     /// Has the shards wait for [`Outbox::drained`]: the good-byes are not said when `on_drain` returns.
@@ -107,11 +142,16 @@ impl<O: Send> Outbox<O> {
 
     #[inline]
     fn push(&mut self, shard: ShardId, answer: FromService<O>) {
-        let Some(OutLane { link: Some((replies, ..)), spill }) = self.shards.get_mut(usize::from(shard.0)) else {
-            self.gone += 1;
+        let lane = self.shards.get_mut(usize::from(shard.0));
+        let Some(OutLane { link: Some((replies, ..)), spill, .. }) = lane else {
+            if let FromService::Event(conn, event) = answer {
+                self.gone.push_back((conn, event));
+            }
             return;
         };
         let refused = if spill.is_empty() { replies.push(answer).err() } else { Some(answer) };
+        #[cfg(feature = "planted")]
+        let refused = refused.filter(|_| !crate::planted::is(crate::planted::Bug::HandoffDrop));
         if let Some(answer) = refused {
             spill.push_back(answer);
             self.spilled += 1;
@@ -120,7 +160,7 @@ impl<O: Send> Outbox<O> {
 
     /// Moves what is spilled into its lane, as far as there is room.
     fn flush_spill(&mut self) {
-        for OutLane { link, spill } in &mut self.shards {
+        for OutLane { link, spill, .. } in &mut self.shards {
             let Some((replies, ..)) = link else { continue };
             if replies.is_abandoned() {
                 // That shard has stopped; the others go on.
@@ -167,13 +207,15 @@ pub(crate) trait HostRun: Send {
     /// The service failed outside of a step.
     #[cfg(feature = "tokio-uring")]
     fn failed(&mut self, now: Time);
+    /// No more operations on files are taken; whether all that were have completed.
+    fn end_storage(&mut self) -> bool;
     /// The service was told to stop, and has.
     fn is_stopped(&self) -> bool;
 }
 
 /// One service and everything it needs to be stepped.
 pub(crate) struct Host<S: Service> {
-    name: String,
+    facts: Arc<ServiceFacts>,
     service: S,
     factory: Box<dyn FnMut() -> S + Send>,
     subscriptions: Subscriptions<S>,
@@ -183,6 +225,7 @@ pub(crate) struct Host<S: Service> {
     rung: Vec<usize>,
     outbox: Outbox<S::Out>,
     timers: ServiceTimers,
+    storage: Storage,
     due: Vec<TimerKey>,
     engine: Handle,
     /// Times of the latest restarts.
@@ -199,7 +242,7 @@ pub(crate) struct Host<S: Service> {
 }
 
 struct InLane<S: Service> {
-    inputs: Consumer<ToService<S::In>>,
+    inputs: Consumer<Inbound<S>>,
     bell: Doorbell,
     number: usize,
     rung: bool,
@@ -209,15 +252,16 @@ struct InLane<S: Service> {
 
 impl<S: Service> Host<S> {
     pub(crate) fn new(
-        name: String,
+        facts: Arc<ServiceFacts>,
         mut factory: Box<dyn FnMut() -> S + Send>,
         subscriptions: Subscriptions<S>,
         mail: mailbox::Receiver<HostMail<S>>,
         shards: usize,
+        storage: Storage,
         engine: Handle,
     ) -> Host<S> {
         Host {
-            name,
+            facts,
             service: factory(),
             factory,
             subscriptions,
@@ -226,6 +270,7 @@ impl<S: Service> Host<S> {
             rung: Vec::new(),
             outbox: Outbox::new(shards),
             timers: ServiceTimers::default(),
+            storage,
             due: Vec::new(),
             engine,
             restarts: VecDeque::new(),
@@ -243,9 +288,10 @@ impl<S: Service> Host<S> {
         now: Time,
         outbox: &'a mut Outbox<S::Out>,
         timers: &'a mut ServiceTimers,
+        storage: &'a mut Storage,
         engine: &'a Handle,
     ) -> ServiceCx<'a, S> {
-        ServiceCx { now, outbox, timers, engine }
+        ServiceCx { now, outbox, timers, storage, engine }
     }
 
     /// Everything that may call the service, in the order of a step.
@@ -254,31 +300,44 @@ impl<S: Service> Host<S> {
         if !self.started && !self.given_up {
             self.started = true;
             called = true;
-            let Host { service, outbox, timers, engine, .. } = self;
-            service.on_start(&mut Self::cx(now, outbox, timers, engine));
+            let Host { service, outbox, timers, storage, engine, .. } = self;
+            service.on_start(&mut Self::cx(now, outbox, timers, storage, engine));
             if self.draining {
                 // Made anew during a drain.
-                service.on_drain(&mut Self::cx(now, outbox, timers, engine));
+                service.on_drain(&mut Self::cx(now, outbox, timers, storage, engine));
             }
         }
         called |= self.read_mail(now);
         self.outbox.flush_spill();
+        called |= self.take_stored(now);
         let (took, more) = self.take_inputs(now);
         called |= took;
         called |= self.fire_timers(now);
+        self.give_back(now);
         if called && !self.given_up {
-            let Host { service, outbox, timers, engine, .. } = self;
-            service.on_batch_end(&mut Self::cx(now, outbox, timers, engine));
+            let Host { service, outbox, timers, storage, engine, .. } = self;
+            service.on_batch_end(&mut Self::cx(now, outbox, timers, storage, engine));
         }
-        more
+        more || !self.outbox.gone.is_empty() || self.storage_calls()
+    }
+
+    /// Gives back what was sent to shards where nobody is. What the service sends meanwhile comes back in the next step.
+    fn give_back(&mut self, now: Time) {
+        for _ in 0..self.outbox.gone.len() {
+            let Some((conn, event)) = self.outbox.gone.pop_front() else { return };
+            let Host { service, outbox, timers, storage, engine, given_up, .. } = self;
+            if !*given_up {
+                service.on_gone(&mut Self::cx(now, outbox, timers, storage, engine), conn, event);
+            }
+        }
     }
 
     fn read_mail(&mut self, now: Time) -> bool {
         let mut called = false;
         for _ in 0..limits::CONTROLS_PER_TICK {
             let Some(mail) = self.mail.receive() else { break };
-            let Host { service, outbox, timers, engine, .. } = self;
-            let mut cx = Self::cx(now, outbox, timers, engine);
+            let Host { service, outbox, timers, storage, engine, .. } = self;
+            let mut cx = Self::cx(now, outbox, timers, storage, engine);
             match mail {
                 HostMail::Attach(shard, lane) => self.attach(usize::from(shard.0), *lane),
                 HostMail::Event(event) => {
@@ -309,9 +368,32 @@ impl<S: Service> Host<S> {
         called
     }
 
-    /// It goes on at once, whatever is spilled: nobody is left to read that.
+    /// It goes on at once, whatever is spilled: nobody is left to read that. Only its files it waits for.
     fn is_stopping(&self) -> bool {
-        self.stopping && !self.stopped
+        let waits_for_files = self.rung.is_empty() && self.storage.in_flight() > 0;
+        self.stopping && !self.stopped && !waits_for_files
+    }
+
+    /// Completions wait, and may be taken: what the service answers to them has room.
+    fn storage_calls(&self) -> bool {
+        !self.storage.is_quiet() && self.outbox.spilled == 0
+    }
+
+    /// Tells the service what became of its files.
+    fn take_stored(&mut self, now: Time) -> bool {
+        let mut took = false;
+        for _ in 0..limits::STORED_PER_STEP {
+            if self.outbox.spilled > 0 {
+                break;
+            }
+            let Some((key, result)) = self.storage.take() else { break };
+            let Host { service, outbox, timers, storage, engine, given_up, .. } = self;
+            if !*given_up {
+                service.on_stored(&mut Self::cx(now, outbox, timers, storage, engine), key, result);
+                took = true;
+            }
+        }
+        took
     }
 
     fn attach(&mut self, shard: usize, lane: ShardLane<S>) {
@@ -334,7 +416,7 @@ impl<S: Service> Host<S> {
                 break;
             }
             let shard = self.rung.remove(0);
-            let Host { service, outbox, timers, engine, inputs, given_up, .. } = self;
+            let Host { service, outbox, timers, storage, engine, inputs, given_up, .. } = self;
             let Some(lane) = &mut inputs[shard] else { continue };
             lane.rung = false;
             let mut taken = 0;
@@ -344,8 +426,14 @@ impl<S: Service> Host<S> {
                 match message {
                     ToService::Restarted => lane.forgetting = false,
                     ToService::Input(..) if lane.forgetting || *given_up => {}
+                    ToService::Gone(_) if lane.forgetting || *given_up => {}
+                    ToService::Gone(back) => {
+                        let (conn, event) = *back;
+                        service.on_gone(&mut Self::cx(now, outbox, timers, storage, engine), conn, event);
+                    }
                     ToService::Input(conn, input) => {
-                        service.on_input(&mut Self::cx(now, outbox, timers, engine), conn, input);
+                        outbox.hear(shard, conn, &input);
+                        service.on_input(&mut Self::cx(now, outbox, timers, storage, engine), conn, input);
                     }
                 }
             }
@@ -364,8 +452,8 @@ impl<S: Service> Host<S> {
             // One by one: a timer may take back another that is due as well.
             let more = self.timers.expire(now, 1, &mut self.due);
             if let Some(key) = self.due.pop() {
-                let Host { service, outbox, timers, engine, .. } = self;
-                service.on_timer(&mut Self::cx(now, outbox, timers, engine), key);
+                let Host { service, outbox, timers, storage, engine, .. } = self;
+                service.on_timer(&mut Self::cx(now, outbox, timers, storage, engine), key);
                 fired = true;
             }
             if !more {
@@ -381,7 +469,11 @@ impl<S: Service> Host<S> {
         self.restarts.push_back(now);
         self.given_up = self.restarts.len() > limits::RESTARTS;
         self.engine.service_panicked();
+        self.facts.panics.fetch_add(1, Relaxed);
         self.timers = ServiceTimers::default();
+        self.outbox.gone.clear();
+        self.outbox.shards.iter_mut().for_each(|lane| lane.open = Vec::new());
+        self.storage.forget();
         self.started = false;
         for (shard, lane) in self.inputs.iter_mut().enumerate() {
             // While a restart is unanswered the lane's connections are unknown here, so there is nothing to forget anew.
@@ -395,15 +487,17 @@ impl<S: Service> Host<S> {
             // Nobody is left whom it could say good-bye to.
             self.outbox.drained();
         }
+        self.facts.given_up.store(self.given_up, Relaxed);
         if self.given_up {
-            tracing::error!(service = %self.name, "a service failed too often: the engine drains");
+            tracing::error!(service = %self.facts.name, "a service failed too often: the engine drains");
             self.outbox.drains_later = false;
             self.engine.drain(self.engine.default_drain());
         } else {
-            tracing::error!(service = %self.name, restarts = self.restarts.len(), "a service failed and is made anew");
+            tracing::error!(service = %self.facts.name, restarts = self.restarts.len(), "a service failed and is made anew");
             // The factory may panic, and so may the old service as it goes. Either counts as one more failure.
-            if catch_unwind(AssertUnwindSafe(|| self.service = (self.factory)())).is_err() {
-                self.restart(now);
+            match catch_unwind(AssertUnwindSafe(|| self.service = (self.factory)())) {
+                Ok(()) => _ = self.facts.restarts.fetch_add(1, Relaxed),
+                Err(_) => self.restart(now),
             }
         }
     }
@@ -431,7 +525,11 @@ impl<S: Service> HostRun for Host<S> {
             }
         }
         flush_returns();
-        self.stopped = self.stopping && (self.rung.is_empty() || self.held);
+        let heard_all = self.stopping && (self.rung.is_empty() || self.held);
+        if heard_all {
+            self.storage.stop();
+        }
+        self.stopped = heard_all && self.storage.in_flight() == 0;
         more || self.is_stopping()
     }
 
@@ -446,6 +544,8 @@ impl<S: Service> HostRun for Host<S> {
         };
         self.mail.is_empty()
             && !self.is_stopping()
+            && self.outbox.gone.is_empty()
+            && !self.storage_calls()
             && self.outbox.shards.iter_mut().all(spill_waits)
             && (self.rung.is_empty() || self.outbox.spilled > 0 || self.held)
     }
@@ -464,6 +564,11 @@ impl<S: Service> HostRun for Host<S> {
     fn failed(&mut self, now: Time) {
         self.restart(now);
         self.outbox.publish();
+    }
+
+    fn end_storage(&mut self) -> bool {
+        self.storage.stop();
+        self.storage.in_flight() == 0
     }
 
     fn is_stopped(&self) -> bool {

@@ -30,7 +30,8 @@ impl ConnId {
         )
     }
 
-    pub(crate) fn shard(self) -> ShardId {
+    /// The shard that has it, or had it.
+    pub const fn shard(self) -> ShardId {
         ShardId((self.0 >> (SLOT_BITS + GENERATION_BITS)) as u16)
     }
 

@@ -45,24 +45,29 @@ mod async_service;
 mod budget;
 mod buffer;
 mod builder;
+mod caps;
 mod close_reason;
 mod config;
 mod conn;
 mod control;
 mod core;
+mod cpu;
 mod cx;
 mod datagram;
 mod deadlines;
 mod dial;
 mod driver;
+mod drivers;
 mod endpoint;
 mod engine;
+mod epoll;
 mod handle;
 mod handler;
 mod handoff;
 mod host;
 mod id;
 mod limits;
+mod listing;
 pub mod net;
 #[cfg(feature = "internals")]
 mod null;
@@ -76,7 +81,9 @@ mod service;
 mod shard;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod spread;
 pub mod stats;
+mod storage;
 mod teardown;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -85,6 +92,7 @@ mod timer;
 mod timer_word;
 mod token;
 mod topology;
+mod waker;
 
 #[cfg(feature = "tokio-uring")]
 pub use async_service::{Async, AsyncCx, AsyncInput, AsyncRuntime, AsyncService, RuntimeKind};
@@ -99,9 +107,11 @@ pub use engine::{Engine, EngineError, StartError};
 pub use handle::{Handle, NotTaken};
 pub use handler::{Filter, FilterStatus, Handler};
 pub use id::{ConnId, ConnInfo, EndpointId, MAX_SHARDS, Origin, ShardId, TimerKey};
+pub use listing::{EndpointKind, EndpointRow, EndpointState, ServiceRow};
 pub use port::Permit;
-pub use ring::{Feature, RingError};
-pub use service::{Input, NoService, Placement, PublishError, Scope, Service, ServiceCx, Subscribe};
+pub use ring::{Feature, MaskError, RingError};
+pub use service::{Gone, Input, NoService, Placement, PublishError, Scope, Service, ServiceCx, Subscribe};
+pub use storage::{FileEntry, FileId, NotSubmitted, Opening, Storage, StorageError, StorageKey, Stored};
 pub use time::Time;
 
 /// The private rooms, opened to the project's benches. No part of the interface.

@@ -18,10 +18,11 @@ use crate::driver::{Caps, Completion, Driver, DriverCounts, Payload, Wait};
 use crate::engine::StartError;
 use crate::handler::Handler;
 use crate::handoff::wake::Wake;
-use crate::id::ConnInfo;
-use crate::net::{Addr, Dial};
+use crate::id::{ConnInfo, ShardId};
+use crate::net::Dial;
 use crate::service::NoService;
 use crate::shard::Shard;
+use crate::spread::Sharing;
 use crate::time::Time;
 use crate::token::{Kind, Token};
 
@@ -37,12 +38,9 @@ impl NullShard {
     pub fn echo(conns: u32, message: &[u8]) -> Result<NullShard, StartError> {
         let mut builder = Builder::new(Config { shards: 1, ..Config::default() })?;
         builder.listen(Listen::tcp("127.0.0.1:1"), &NO_SERVICE, |_| Echo)?;
-        let (mut parts, _) = builder.into_parts(1, |_, _| {
-            let addr = Addr::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)));
-            Ok(vec![Socket::Listener(Box::new(()), addr)])
-        })?;
+        let mut parts = builder.into_parts(1, |_, _| Ok(vec![Socket::Listener(Box::new(()), Sharing::Own)]))?;
         let driver = NullDriver::new(conns, message);
-        let shard = Shard::new(parts.remove(0), driver).map_err(StartError::Thread)?;
+        let shard = Shard::new(parts.shards.remove(0), driver).map_err(StartError::Thread)?;
         let mut shard = NullShard(shard);
         // Accept, peer, poll, one-shot receive, multishot receive: then every connection is at full speed.
         for _ in 0..16 {
@@ -146,12 +144,15 @@ impl NullDriver {
         NullDriver {
             caps: Caps {
                 driver: "null",
+                refused: None,
                 incremental_buffers: true,
                 recv_budget: true,
                 min_wait: true,
                 registered_ring: true,
                 peer_cmd: true,
                 msg_ring: true,
+                pass: false,
+                restrictions: false,
                 masked: Vec::new(),
             },
             conns,
@@ -240,6 +241,10 @@ impl Driver for NullDriver {
         Some(SocketAddr::from(([127, 0, 0, 1], 9)))
     }
 
+    fn pass(&mut self, _: u32, _: ShardId, _: Token, token: Token) {
+        self.done(token, -libc::ENFILE);
+    }
+
     fn dial(&mut self, _: &Dial, token: Token) {
         self.done(token, -libc::ECONNREFUSED);
     }
@@ -247,6 +252,8 @@ impl Driver for NullDriver {
     fn poll_readable(&mut self, _: u32, token: Token) {
         self.done(token, 1);
     }
+
+    fn poll_hangup(&mut self, _: u32, _: Token) {}
 
     fn recv_once(&mut self, slot: u32, token: Token) {
         self.receiving[slot as usize] = Some(Token::with_aux(Kind::Recv, 1, token.generation(), slot));

@@ -8,6 +8,7 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::buffer::Pool;
 use crate::builder::ServiceRef;
@@ -22,11 +23,14 @@ use crate::handoff::wake::WakeCounts;
 use crate::host::{HostMail, ShardLane};
 use crate::id::{ConnId, ConnInfo, EndpointId, ShardId};
 use crate::limits;
+use crate::listing::ServiceFacts;
 use crate::service::{Input, Service};
 
 /// What travels from shard to service.
-pub(crate) enum ToService<E> {
+pub(crate) enum ToService<E, O> {
     Input(ConnId, Input<E>),
+    /// An answer that found nobody.
+    Gone(Box<(ConnId, O)>),
     /// All connections of before the service's restart are forgotten; inputs count again from here.
     Restarted,
 }
@@ -47,16 +51,21 @@ pub(crate) struct ServiceLink<S: Service> {
     /// The bell of whoever runs the service, and the number of shard 0's lane there.
     pub(crate) bell: Doorbell,
     pub(crate) first_lane: usize,
+    pub(crate) facts: Arc<ServiceFacts>,
 }
 
 impl<S: Service> Clone for ServiceLink<S> {
     fn clone(&self) -> Self {
-        ServiceLink { mail: self.mail.clone(), bell: self.bell.clone(), first_lane: self.first_lane }
+        let ServiceLink { mail, bell, first_lane, facts } = self;
+        ServiceLink { mail: mail.clone(), bell: bell.clone(), first_lane: *first_lane, facts: Arc::clone(facts) }
     }
 }
 
 /// The shard's ends of the lanes.
-type Lanes<S> = (Producer<ToService<<S as Service>::In>>, Consumer<FromService<<S as Service>::Out>>);
+type Lanes<S> = (Producer<Inbound<S>>, Consumer<FromService<<S as Service>::Out>>);
+
+/// What travels to a service of this type.
+pub(crate) type Inbound<S> = ToService<<S as Service>::In, <S as Service>::Out>;
 
 /// One shard's door to one service.
 pub(crate) struct Port<S: Service> {
@@ -68,7 +77,9 @@ pub(crate) struct Port<S: Service> {
     capacity: usize,
     lanes: Option<Lanes<S>>,
     /// Opens and closes that found no room.
-    lifecycle: VecDeque<ToService<S::In>>,
+    lifecycle: VecDeque<Inbound<S>>,
+    /// Answers on their way back that found no room; at most [`limits::GONE_WAITING`].
+    gone: VecDeque<Box<(ConnId, S::Out)>>,
     /// Connections that found no permit.
     waiting: VecDeque<ConnId>,
     wakes: WakeCounts,
@@ -93,6 +104,7 @@ impl<S: Service> Port<S> {
             capacity,
             lanes: None,
             lifecycle: VecDeque::new(),
+            gone: VecDeque::new(),
             waiting: VecDeque::new(),
             wakes: WakeCounts::default(),
             permits_refused: 0,
@@ -121,7 +133,16 @@ impl<S: Service> Port<S> {
         }
     }
 
-    fn tell(&mut self, message: ToService<S::In>) {
+    /// Sends an answer back that found nobody, behind the connection's close; `false` if too many are on their way.
+    fn give_back(&mut self, conn: ConnId, event: S::Out) -> bool {
+        let fits = self.gone.len() < limits::GONE_WAITING;
+        if fits {
+            self.gone.push_back(Box::new((conn, event)));
+        }
+        fits
+    }
+
+    fn tell(&mut self, message: Inbound<S>) {
         let refused = match (&mut self.lanes, self.lifecycle.is_empty()) {
             (Some((to, _)), true) => to.push_reserved(message).err(),
             _ => Some(message),
@@ -131,7 +152,7 @@ impl<S: Service> Port<S> {
 
     /// Room for one frame. `None` notes that the connection waits for some, unless it `waits` already.
     #[inline]
-    pub(crate) fn try_reserve(&mut self, conn: ConnId, waits: bool) -> Option<Permit<'_, S::In>> {
+    pub(crate) fn try_reserve(&mut self, conn: ConnId, waits: bool) -> Option<Permit<'_, S::In, S::Out>> {
         // A frame must not overtake its connection's open.
         if self.lifecycle.is_empty()
             && let Some((to, _)) = &mut self.lanes
@@ -174,13 +195,23 @@ impl<S: Service> Port<S> {
                 break;
             }
         }
+        // Behind the closes, and never in the room that is theirs.
+        if self.lifecycle.is_empty() {
+            let room = to.free().min(self.gone.len());
+            for back in self.gone.drain(..room) {
+                let sent = to.push(ToService::Gone(back)).is_ok();
+                debug_assert!(sent, "there was room");
+            }
+        }
         let published = to.publish();
-        if !self.waiting.is_empty() || !self.lifecycle.is_empty() {
+        if !self.waiting.is_empty() || !self.lifecycle.is_empty() || !self.gone.is_empty() {
             // A failed asking has the service ring when it has made room.
             if to.ask_for_room() && self.lifecycle.is_empty() {
                 for _ in 0..to.free().min(self.waiting.len()) {
                     if let Some(slot) = self.waiting.pop_front().and_then(|id| core.find(id)) {
-                        core.conn(slot).clear(flag::NO_PERMIT);
+                        let conn = core.conn(slot);
+                        conn.clear(flag::NO_PERMIT);
+                        conn.set(flag::ROOM);
                         core.resume(slot);
                     }
                 }
@@ -194,7 +225,7 @@ impl<S: Service> Port<S> {
 
     /// Whether the next tick should come without sleeping: somebody waits though there is room.
     fn is_idle(&mut self) -> bool {
-        let waits = !self.waiting.is_empty() || !self.lifecycle.is_empty();
+        let waits = !self.waiting.is_empty() || !self.lifecycle.is_empty() || !self.gone.is_empty();
         !waits || self.lanes.as_mut().is_some_and(|(to, _)| !to.ask_for_room())
     }
 }
@@ -202,13 +233,13 @@ impl<S: Service> Port<S> {
 /// Room for one event on the way to a service. Taken before the event is decoded, so there is nothing to drop.
 /// Letting it go gives the room back.
 #[must_use = "a permit that is dropped gives its room back"]
-pub struct Permit<'a, E> {
+pub struct Permit<'a, E, O> {
     conn: ConnId,
-    permit: lane::Permit<'a, ToService<E>>,
+    permit: lane::Permit<'a, ToService<E, O>>,
     frames: &'a mut u64,
 }
 
-impl<E: Send> Permit<'_, E> {
+impl<E: Send, O: Send> Permit<'_, E, O> {
     /// Hands the event over. The service sees it when the tick ends.
     #[inline]
     pub fn send(self, event: E) {
@@ -265,10 +296,18 @@ impl<S: Service> PortRun for SharedPort<S> {
             };
             match answer {
                 None => return false,
-                Some(FromService::Event(id, event)) => match core.find(id) {
-                    Some(slot) => deliver(core, endpoints, slot, event),
-                    None => core.stats.replies_gone.add(1),
-                },
+                Some(FromService::Event(id, event)) => {
+                    let undelivered = match core.find(id) {
+                        Some(slot) => deliver(core, endpoints, slot, event),
+                        None => Some(event),
+                    };
+                    if let Some(event) = undelivered {
+                        core.stats.replies_gone.add(1);
+                        if !self.0.borrow_mut().give_back(id, event) {
+                            core.stats.replies_lost.add(1);
+                        }
+                    }
+                }
                 Some(FromService::Close(id, why)) => {
                     if let Some(slot) = core.find(id) {
                         core.close(slot, why);
@@ -308,9 +347,10 @@ impl<S: Service> PortRun for SharedPort<S> {
             }
             None => 0,
         };
+        port.service.facts.set_queued(port.shard, occupancy);
         PortFacts {
             occupancy,
-            lifecycle_waiting: port.lifecycle.len(),
+            lifecycle_waiting: port.lifecycle.len() + port.gone.len(),
             permits_refused: port.permits_refused,
             frames: port.frames,
             wakes: port.wakes,
@@ -333,16 +373,19 @@ impl<S: Service> SharedPort<S> {
         }
         let mut port = self.0.borrow_mut();
         port.lifecycle.clear();
+        port.gone.clear();
         port.tell(ToService::Restarted);
     }
 }
 
-fn deliver<O: Send + 'static>(core: &mut Core, endpoints: &mut [Box<dyn Endpoint>], slot: u32, event: O) {
+/// Gives an event to a connection's handler; back comes what that has no use for: it belongs to another service by now.
+fn deliver<O: Send + 'static>(core: &mut Core, endpoints: &mut [Box<dyn Endpoint>], slot: u32, event: O) -> Option<O> {
     let EndpointId(endpoint) = core.conn(slot).endpoint;
     let mut event = Some(event);
     if let Err(why) = endpoints[usize::from(endpoint)].event(core, slot, &mut event as &mut dyn Any) {
         core.close(slot, why);
     }
+    event
 }
 
 /// A port that endpoints share, and its number.

@@ -2,7 +2,8 @@
 //!
 //! A connection starts parked on a one-shot poll. A poll that fires is followed by one receive; a second message within
 //! [`limits::PARK_AFTER`] promotes it to a multishot receive with credit, silence parks it again.
-//! Pausing means not arming again: what the credit still allows is kept as unread.
+//! Pausing means not arming again: what the credit still allows is kept as unread. A connection that is not read for long
+//! is watched for its peer's end.
 //! Invariant: bytes reach the handler in order, each once; at most one receive or poll is in flight.
 
 use std::collections::VecDeque;
@@ -30,7 +31,11 @@ pub(crate) struct Armed {
     hand: usize,
     /// When to search next.
     next_look: Time,
+    /// Each slot at most once ([`flag::STARVED_LISTED`]).
     starved: VecDeque<u32>,
+    /// Connections that were found not being read, and when to look at them again; each slot at most once
+    /// ([`flag::HELD_LISTED`]).
+    held: VecDeque<(Time, u32)>,
     /// Where the search for queued frames to copy out of the pool goes on.
     relief_hand: usize,
 }
@@ -41,7 +46,8 @@ impl Armed {
         // Threads that give buffers back wake nobody.
         let starved = (!self.starved.is_empty()).then(|| ended + limits::STARVED_LOOK);
         let quiet = (!self.slots.is_empty()).then_some(self.next_look);
-        starved.into_iter().chain(quiet).min()
+        let held = self.held.front().map(|(due, _)| *due);
+        starved.into_iter().chain(quiet).chain(held).min()
     }
 }
 
@@ -55,11 +61,16 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn arm_receive(&mut self, slot: u32) {
         let conn = self.core.conn(slot);
         let opens = conn.state == State::Open || conn.extra.as_ref().is_some_and(|extra| extra.filter.is_some());
-        if !opens || conn.has(flag::STARVED | flag::CONTROL) {
+        if !opens || conn.has(flag::CONTROL) {
             return;
         }
-        if conn.has(flag::NO_READ) || conn.receive != Receive::Idle {
-            return;
+        if conn.has(flag::NO_READ | flag::STARVED) {
+            return self.hold_back(slot);
+        }
+        match conn.receive {
+            Receive::Idle => {}
+            Receive::Watched => return self.cancel_receive(slot),
+            _ => return,
         }
         let last_in_ms = conn.last_in_ms;
         let busy = conn.has(flag::BUSY) && self.core.since_ms(last_in_ms) < limits::PARK_AFTER;
@@ -89,6 +100,55 @@ impl<D: Driver> Shard<D> {
         }
     }
 
+    /// A connection is not read: should that last, somebody looks whether its peer is still there.
+    #[inline]
+    fn hold_back(&mut self, slot: u32) {
+        let due = self.core.now + limits::HELD_LOOK;
+        let conn = self.core.conn(slot);
+        if conn.receive == Receive::Idle && !conn.has(flag::HELD_LISTED) {
+            conn.set(flag::HELD_LISTED);
+            self.armed.held.push_back((due, slot));
+        }
+    }
+
+    /// Watches connections that have not been read for long. A poll costs memory, and ending it an operation, so those
+    /// that pause for a moment get none.
+    pub(crate) fn watch_held(&mut self) {
+        for _ in 0..limits::PARK_SCAN {
+            let front = self.armed.held.front().copied();
+            let Some((_, slot)) = front.filter(|(due, _)| *due <= self.core.now) else { return };
+            self.armed.held.pop_front();
+            let conn = self.core.conn(slot);
+            conn.clear(flag::HELD_LISTED);
+            let held = conn.has(flag::NO_READ | flag::STARVED) && conn.receive == Receive::Idle;
+            if held && matches!(conn.state, State::Opening | State::Open) && conn.why.is_none() {
+                let token = conn.token(Kind::Watch, slot);
+                self.core.turn(slot, |conn| conn.receive = Receive::Watched);
+                self.driver.poll_hangup(slot, token);
+            }
+        }
+    }
+
+    /// The peer of a connection that is not read has finished, or is gone. If it has finished there may be bytes before
+    /// its FIN, and it may be gone later, so it is looked at again.
+    pub(crate) fn hung_up(&mut self, slot: u32, result: i32) {
+        self.receive_ended(slot);
+        match result {
+            0 => self.core.mark(slot),
+            errno if errno == -libc::ECANCELED => self.core.mark(slot),
+            _ => self.break_off(slot, CloseReason::PeerReset),
+        }
+    }
+
+    /// Nothing waits for the connection's next bytes any more.
+    #[inline]
+    fn receive_ended(&mut self, slot: u32) {
+        self.core.turn(slot, |conn| {
+            conn.receive = Receive::Idle;
+            conn.clear(flag::ENDING);
+        });
+    }
+
     /// A parked connection keeps nothing that it does not need.
     fn shed(&mut self, slot: u32) {
         let conn = self.core.conn(slot);
@@ -99,14 +159,18 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Asks for the end of the receive or poll in flight.
+    /// Asks for the end of the receive or poll in flight, once.
     pub(crate) fn cancel_receive(&mut self, slot: u32) {
         let conn = self.core.conn(slot);
-        if conn.receive == Receive::Idle || conn.has(flag::CANCELLING) {
+        if conn.receive == Receive::Idle || conn.has(flag::CANCELLING | flag::ENDING) {
             return;
         }
-        conn.set(flag::CANCELLING);
-        let kind = if conn.receive == Receive::Parked { Kind::Poll } else { Kind::Recv };
+        conn.set(flag::CANCELLING | flag::ENDING);
+        let kind = match conn.receive {
+            Receive::Parked => Kind::Poll,
+            Receive::Watched => Kind::Watch,
+            _ => Kind::Recv,
+        };
         let target = conn.token(kind, slot);
         let token = Token::with_aux(Kind::Cancel, CANCEL_RECEIVE, conn.generation, slot);
         self.driver.cancel(target, token);
@@ -121,7 +185,7 @@ impl<D: Driver> Shard<D> {
 
     /// A parked connection's poll fired.
     pub(crate) fn readable(&mut self, slot: u32, result: i32) {
-        self.core.turn(slot, |conn| conn.receive = Receive::Idle);
+        self.receive_ended(slot);
         let conn = self.core.conn(slot);
         let wants =
             matches!(conn.state, State::Opening | State::Open) && conn.why.is_none() && !conn.has(flag::NO_READ);
@@ -136,8 +200,14 @@ impl<D: Driver> Shard<D> {
 
     /// A receive delivered, or ended.
     pub(crate) fn received(&mut self, slot: u32, completion: Completion) {
-        if !completion.more {
-            self.core.turn(slot, |conn| conn.receive = Receive::Idle);
+        #[cfg(feature = "planted")]
+        let missed = completion.result > 0
+            && self.core.conn(slot).receive == Receive::Armed
+            && planted::is(planted::Bug::MissedEnd);
+        #[cfg(not(feature = "planted"))]
+        let missed = false;
+        if !completion.more && !missed {
+            self.receive_ended(slot);
             self.core.mark(slot);
         }
         match (completion.result, completion.payload) {
@@ -157,10 +227,10 @@ impl<D: Driver> Shard<D> {
             libc::ENOBUFS => {
                 self.core.stats.no_buffers.add(1);
                 let conn = self.core.conn(slot);
-                if !conn.has(flag::STARVED) {
-                    conn.set(flag::STARVED);
+                if !conn.has(flag::STARVED_LISTED) {
                     self.armed.starved.push_back(slot);
                 }
+                conn.set(flag::STARVED | flag::STARVED_LISTED);
             }
             libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
             libc::ECONNRESET | libc::EPIPE | libc::ETIMEDOUT | libc::ENOTCONN | libc::EHOSTUNREACH => {
@@ -217,8 +287,11 @@ impl<D: Driver> Shard<D> {
             && conn.why.is_none()
             && conn.extra.as_ref().is_none_or(|extra| extra.lets_through())
             && !conn.has(flag::PAUSED | flag::CHOKED | flag::NO_PERMIT | flag::RESUME);
+        let EndpointId(endpoint) = conn.endpoint;
         self.core.stats.bytes_in.add(u64::from(range.len));
-        if direct {
+        // What a service that stands still holds of a short pool stays held: it gets copies instead.
+        let hoards = self.pool.is_short() && self.endpoints[usize::from(endpoint)].port().is_some();
+        if direct && !hoards {
             self.deliver_direct(slot, range);
         } else {
             self.deliver_kept(slot, range);
@@ -243,7 +316,7 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// The other way: behind bytes that were left unread, through a filter, or while reading is paused.
+    /// The other way: behind bytes that were left unread, through a filter, while reading is paused, or out of a short pool.
     fn deliver_kept(&mut self, slot: u32, range: Received) {
         let len = u64::from(range.len);
         let conn = &mut self.core.conns[slot as usize];
@@ -277,7 +350,7 @@ impl<D: Driver> Shard<D> {
         let Some(state) = &mut extra.filter else { return };
         let (mut plain, mut reply) = (Vec::new(), Vec::new());
         let before = state.wire.len();
-        let FilterState { filter, wire } = &mut **state;
+        let FilterState { filter, wire, .. } = &mut **state;
         let taken = caught(|| {
             let taken = filter.receive(now, wire, &mut plain, &mut reply)?;
             Ok((taken, filter.status()))
@@ -297,9 +370,11 @@ impl<D: Driver> Shard<D> {
         self.core.budget.add(plain.len());
         let left = self.core.conns[slot as usize].extra().filter.as_ref().map_or(0, |state| state.wire.len());
         self.core.budget.sub(before - left);
-        self.core.push_wire(slot, &reply);
+        if !self.core.conn(slot).has(flag::SHUT_WANTED) {
+            self.core.push_wire(slot, &reply);
+        }
         if let Some(why) = failed {
-            self.core.stats.refusals.of(RefusalCause::Filter).add(1);
+            self.core.count_refused(slot, RefusalCause::Filter);
             return self.core.close(slot, why);
         }
         let max_frame = self.core.facts(slot).options.max_frame;
@@ -356,6 +431,12 @@ impl<D: Driver> Shard<D> {
 
     /// A connection may read again: its unread bytes first, then what it missed.
     pub(crate) fn offer_again(&mut self, slot: u32) {
+        let conn = self.core.conn(slot);
+        let room = conn.has(flag::ROOM);
+        conn.clear(flag::ROOM);
+        if room && conn.state == State::Open && conn.why.is_none() && !conn.upgrades() {
+            self.call(slot, |endpoint, core| endpoint.room(core, slot));
+        }
         self.offer(slot);
         if self.core.conn(slot).has(flag::READ_CLOSED) {
             self.tell_read_closed(slot);
@@ -383,7 +464,7 @@ impl<D: Driver> Shard<D> {
     }
 
     /// Somebody starves and no buffer is free: frames that wait in send queues behind the one in flight are copied
-    /// out of the pool. (What services hold is theirs; it is bounded by their lanes.)
+    /// out of the pool. (What services hold is theirs; [`Pool::is_short`] bounds it.)
     pub(crate) fn relieve_pool(&mut self) {
         if self.armed.starved.is_empty() || self.pool.free_buffers() > 0 {
             return;
@@ -404,16 +485,21 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn feed_starved(&mut self) {
         // A buffer that the kernel has filled in part counts: it may never come back, but there is room in it.
         let held = self.pool.held_bytes() / u64::from(self.pool.buffer_size());
-        for _ in held..u64::from(self.pool.buffers()) {
-            let Some(slot) = self.armed.starved.pop_front() else { break };
+        let mut free = u64::from(self.pool.buffers()) - held;
+        while free > 0
+            && let Some(slot) = self.armed.starved.pop_front()
+        {
             let conn = self.core.conn(slot);
+            conn.clear(flag::STARVED_LISTED);
             #[cfg(feature = "planted")]
             if planted::is(planted::Bug::StarvedForever) {
                 continue;
             }
+            // It may be another connection by now, or one that ends.
             if conn.has(flag::STARVED) {
                 conn.clear(flag::STARVED);
                 self.core.mark(slot);
+                free -= 1;
             }
         }
         self.core.stats.starved.set(self.armed.starved.len() as u64);

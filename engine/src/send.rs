@@ -41,18 +41,20 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn sent(&mut self, slot: u32, result: i32) {
         let now_ms = self.core.now_ms;
         let conn = &mut self.core.conns[slot as usize];
-        conn.clear(flag::SENDING);
+        conn.clear(flag::SENDING | flag::ENDING_SEND);
         let taken = result.max(0) as usize;
         let Some(queue) = &mut conn.send else { return };
         #[cfg(feature = "planted")]
         let taken =
             taken + usize::from(0 < taken && taken < queue.queued_bytes() && planted::is(planted::Bug::LostByte));
+        let held = queue.held_bytes();
         queue.complete(taken, &mut self.core.chunks);
+        let freed = held - queue.held_bytes();
         conn.bytes_out += taken as u64;
         if taken > 0 {
             conn.last_out_ms = now_ms;
         }
-        self.core.budget.sub(taken);
+        self.core.budget.sub(freed);
         self.core.stats.bytes_out.add(taken as u64);
         let left = queue.queued_bytes();
         // A busy connection will want its queue and its timer again.
@@ -87,6 +89,10 @@ impl<D: Driver> Shard<D> {
         if left > self.core.facts(slot).options.send_low {
             return;
         }
+        #[cfg(feature = "planted")]
+        if planted::is(planted::Bug::ChokedForever) {
+            return;
+        }
         let conn = self.core.conn(slot);
         conn.clear(flag::ABOVE_HIGH | flag::CHOKED);
         if conn.state == State::Open && conn.why.is_none() {
@@ -100,20 +106,20 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn drop_queue(&mut self, slot: u32) {
         let Some(mut queue) = self.core.conn(slot).send.take() else { return };
         if !queue.is_empty() {
-            self.core.budget.sub(queue.queued_bytes());
+            self.core.budget.sub(queue.held_bytes());
             queue.clear(&mut self.core.chunks);
         }
         queue.recycle();
         self.core.recycle(queue);
     }
 
-    /// Asks for the end of the chain in flight.
+    /// Asks for the end of the chain in flight, once.
     pub(crate) fn cancel_send(&mut self, slot: u32) {
         let conn = self.core.conn(slot);
-        if !conn.has(flag::SENDING) || conn.has(flag::CANCELLING_SEND) {
+        if !conn.has(flag::SENDING) || conn.has(flag::CANCELLING_SEND | flag::ENDING_SEND) {
             return;
         }
-        conn.set(flag::CANCELLING_SEND);
+        conn.set(flag::CANCELLING_SEND | flag::ENDING_SEND);
         let target = conn.token(Kind::Send, slot);
         let token = Token::with_aux(Kind::Cancel, CANCEL_SEND, conn.generation, slot);
         self.driver.cancel(target, token);

@@ -13,6 +13,7 @@ use crate::close_reason::CloseReason;
 use crate::handle::Handle;
 use crate::host::Outbox;
 use crate::id::{ConnId, ConnInfo, ShardId, TimerKey};
+use crate::storage::{Storage, StorageError, StorageKey, Stored};
 use crate::time::Time;
 
 /// Where a service runs.
@@ -62,8 +63,16 @@ pub trait Service: Sized + Send + 'static {
     /// The inputs at hand are done: the place for group commit and coalescing.
     fn on_batch_end(&mut self, cx: &mut ServiceCx<'_, Self>) {}
 
+    /// An event sent to `conn` found nobody there, and comes back, in the order of sending; the connection's `Close` may
+    /// come before or after. While thousands of events are on their way back to one shard's lane, further ones are
+    /// dropped and counted (`replies_lost`); those under way when the service is made anew or the engine stops are dropped.
+    fn on_gone(&mut self, cx: &mut ServiceCx<'_, Self>, conn: ConnId, event: Self::Out) {}
+
     /// A timer set with [`ServiceCx::set_timer`] is due.
     fn on_timer(&mut self, cx: &mut ServiceCx<'_, Self>, key: TimerKey) {}
+
+    /// An operation submitted to [`ServiceCx::storage`] has completed.
+    fn on_stored(&mut self, cx: &mut ServiceCx<'_, Self>, key: StorageKey, result: Result<Stored, StorageError>) {}
 
     /// The engine drains: say good-bye, finish what is under way.
     fn on_drain(&mut self, cx: &mut ServiceCx<'_, Self>) {}
@@ -96,6 +105,7 @@ pub struct ServiceCx<'a, S: Service> {
     pub(crate) now: Time,
     pub(crate) outbox: &'a mut Outbox<S::Out>,
     pub(crate) timers: &'a mut ServiceTimers,
+    pub(crate) storage: &'a mut Storage,
     pub(crate) engine: &'a Handle,
 }
 
@@ -106,9 +116,25 @@ impl<S: Service> ServiceCx<'_, S> {
     }
 
     /// Sends an event to a connection's handler. Order per connection is kept; if the connection is
-    /// gone by then, the event is dropped there and counted (`replies_gone`).
+    /// gone by then, that is counted (`replies_gone`), and the event comes back to [`Service::on_gone`].
     pub fn send(&mut self, conn: ConnId, event: S::Out) {
         self.outbox.send(conn, event);
+    }
+
+    /// The same, but gives the event back at once if the service cannot reach the connection by what it has heard: no
+    /// `Open` of it, or its `Close`. It may still be gone by the time the event arrives.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`], with the event.
+    pub fn try_send(&mut self, conn: ConnId, event: S::Out) -> Result<(), Gone<S::Out>> {
+        match self.outbox.knows(conn) {
+            true => {
+                self.outbox.send(conn, event);
+                Ok(())
+            }
+            false => Err(Gone(event)),
+        }
     }
 
     /// Closes a connection after what was sent to it before.
@@ -126,9 +152,14 @@ impl<S: Service> ServiceCx<'_, S> {
         self.timers.cancel(key)
     }
 
-    /// Gives an event to every service that subscribed to its type, in its own time.
-    pub fn publish<E: Send + Sync + 'static>(&self, event: E) -> Result<(), PublishError> {
+    /// Gives an event to every service that subscribed to its type, in its own time; see [`Handle::publish`].
+    pub fn publish<E: Send + Sync + 'static>(&self, event: E) -> Result<usize, PublishError> {
         self.engine.publish(event)
+    }
+
+    /// The service's files; see [`crate::Builder::storage`].
+    pub fn storage(&mut self) -> &mut Storage {
+        self.storage
     }
 
     /// The engine that runs this service.
@@ -136,6 +167,11 @@ impl<S: Service> ServiceCx<'_, S> {
         self.engine
     }
 }
+
+/// The connection is gone, or never was; with what was to be sent to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the connection is gone")]
+pub struct Gone<O>(pub O);
 
 /// A subscriber's mailbox was full; the others got the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

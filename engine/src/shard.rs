@@ -1,7 +1,7 @@
 //! A shard: one thread's share of the connections, and the tick that drives them.
 //!
 //! [`Shard::tick`] is the whole loop; threads and the simulator call nothing else. Its parts have files of their
-//! own: `accept` (new connections), `receive`, `send`, `deadlines`, `teardown`, `dial`, `datagram`, `control`.
+//! own: `accept` (new connections), `receive`, `send`, `deadlines`, `spread`, `teardown`, `dial`, `datagram`, `control`.
 //! Invariant: callbacks into handlers run only between reaping and flushing, never while completions are
 //! being taken from the ring, and only the flush pushes operations for connections.
 
@@ -52,6 +52,8 @@ pub(crate) struct Shard<D: Driver> {
     /// How long a busy shard waits for a fuller batch.
     linger: Duration,
     pub(crate) listeners: Slab<Listener>,
+    /// Which shard got the last connection that was accepted for all.
+    pub(crate) next_shard: usize,
     /// Datagram sockets: the driver's number is the index, the value their endpoint.
     pub(crate) sockets: Vec<EndpointId>,
     pub(crate) dialing: Slab<Dialing>,
@@ -112,6 +114,9 @@ impl<D: Driver> Shard<D> {
             dirty: Vec::new(),
             resume: VecDeque::new(),
             dials: VecDeque::new(),
+            dialing: 0,
+            most_dials: parts.most_dials,
+            draining: false,
             datagrams: DatagramsOut::default(),
             chunks: Chunks::new(limits::SPARE_CHUNKS),
             spare_queues: Vec::new(),
@@ -135,6 +140,7 @@ impl<D: Driver> Shard<D> {
             lane_capacity: parts.lane_capacity,
             linger: parts.linger,
             listeners: Slab::new(),
+            next_shard: usize::from(shard.0),
             sockets: Vec::new(),
             dialing: Slab::new(),
             armed: Armed::default(),
@@ -177,15 +183,17 @@ impl<D: Driver> Shard<D> {
         }
         let wait = self.how_long();
         let Shard { inbox, mail, ports, hosts, driver, .. } = self;
-        let is_idle = || {
-            mail.is_empty()
-                && ports.iter().flatten().all(|port| port.is_idle())
-                && hosts.iter_mut().all(|(_, host)| host.is_idle())
-        };
-        match inbox.try_sleep(is_idle) {
+        match inbox.try_sleep(|| is_idle(mail, ports, hosts)) {
             Some(_nap) => driver.enter(wait),
             None => driver.enter(Wait::No),
         }
+    }
+
+    /// Sleeps until somebody wakes it, the simulator's way; `false` when there is work after all.
+    #[cfg(feature = "sim")]
+    pub(crate) fn doze(&mut self) -> bool {
+        let Shard { inbox, mail, ports, hosts, .. } = self;
+        inbox.doze(|| is_idle(mail, ports, hosts))
     }
 
     /// A busy shard may linger for a fuller batch.
@@ -230,6 +238,7 @@ impl<D: Driver> Shard<D> {
                 Kind::Dial => self.dialled(slot, completion),
                 Kind::DatagramRecv => self.datagram_received(slot, completion),
                 Kind::DatagramSend | Kind::Driver => {}
+                Kind::Passed => self.take_passed(EndpointId(slot as u16), completion.result as u32),
                 kind => self.dispatch_conn(kind, slot, completion),
             }
         }
@@ -246,11 +255,13 @@ impl<D: Driver> Shard<D> {
             Kind::Recv => self.received(slot, completion),
             Kind::Send => self.sent(slot, completion.result),
             Kind::Poll => self.readable(slot, completion.result),
+            Kind::Watch => self.hung_up(slot, completion.result),
             Kind::Peer => self.peer_fetched(slot, completion),
             Kind::Shutdown => {
                 self.core.conn(slot).clear(flag::CONTROL);
                 self.core.mark(slot);
             }
+            Kind::Pass => self.passed(slot, completion.token.aux(), completion.result),
             Kind::Cancel => self.cancelled(slot, completion.token.aux()),
             Kind::Close => self.close_completed(slot),
             _ => unreachable!("dispatch names the others"),
@@ -325,6 +336,7 @@ impl<D: Driver> Shard<D> {
         self.start_dials();
         self.flush_datagrams();
         self.park_quiet();
+        self.watch_held();
         // Settling may mark others (an upgrade's new handler sends elsewhere), so this is no iterator. What a large
         // fan-out marks beyond the bound waits for the next tick: more operations would overflow their completions.
         let mut at = 0;
@@ -426,7 +438,27 @@ impl<D: Driver> Shard<D> {
     }
 }
 
+/// The last look before sleeping: nothing waits.
+fn is_idle(
+    mail: &mailbox::Receiver<Control>,
+    ports: &[Option<Box<dyn PortRun>>],
+    hosts: &mut [(usize, Box<dyn HostRun>)],
+) -> bool {
+    mail.is_empty()
+        && ports.iter().flatten().all(|port| port.is_idle())
+        && hosts.iter_mut().all(|(_, host)| host.is_idle())
+}
+
 impl Core {
+    /// The kernel is gone, with the chains it was sending.
+    #[cfg(feature = "sim")]
+    pub(crate) fn forget_sends(&mut self) {
+        let queues = self.conns.iter_mut().filter_map(|conn| conn.send.as_mut());
+        for queue in queues.filter(|queue| queue.in_flight()) {
+            queue.complete(0, &mut self.chunks);
+        }
+    }
+
     /// Changes what a connection is doing, and counts it among its likes.
     pub(crate) fn turn(&mut self, slot: u32, change: impl FnOnce(&mut Conn)) {
         let conn = &mut self.conns[slot as usize];

@@ -4,10 +4,11 @@
 //! is closed only when nothing is in flight on it, because the kernel would go on delivering for a freed slot.
 //! The slot is free only when the close itself has completed.
 
+use std::time::Duration;
+
 use crate::close_reason::CloseReason;
 use crate::conn::{Receive, State, flag};
 use crate::driver::Driver;
-use crate::endpoint::caught;
 use crate::id::EndpointId;
 use crate::limits;
 #[cfg(feature = "planted")]
@@ -59,12 +60,9 @@ impl<D: Driver> Shard<D> {
             if conn.has(flag::SENDING | flag::CONTROL) {
                 return;
             }
-            // Where reading was held back, unread bytes wait in the kernel, and closing over them sends RST.
-            let held = conn.has(flag::PAUSED | flag::CHOKED | flag::NO_PERMIT | flag::STARVED);
-            let lingers = (held || conn.why.is_some_and(CloseReason::lingers)) && !conn.has(flag::READ_CLOSED);
-            match lingers {
-                true => self.linger(slot),
-                false => self.core.turn(slot, |conn| conn.state = State::Joining),
+            match self.lingers_for(slot) {
+                Some(time) => self.linger(slot, time),
+                None => self.core.turn(slot, |conn| conn.state = State::Joining),
             }
         }
         if self.core.conn(slot).state == State::Lingering {
@@ -75,21 +73,40 @@ impl<D: Driver> Shard<D> {
         }
     }
 
+    /// For how long an RST of ours could meet words of ours that the peer has not read. The peer draws one by sending on; and
+    /// where reading was held back, unread bytes wait in the kernel, and closing over them sends one.
+    fn lingers_for(&self, slot: u32) -> Option<Duration> {
+        let conn = &self.core.conns[slot as usize];
+        let lately = |then| self.core.since_ms(then) < limits::TALKED_LATELY;
+        let held = conn.has(flag::PAUSED | flag::CHOKED | flag::NO_PERMIT | flag::STARVED);
+        if conn.has(flag::READ_CLOSED) {
+            None
+        } else if held || conn.why.is_some_and(CloseReason::lingers) {
+            Some(limits::LINGER)
+        } else {
+            let said = conn.bytes_out > 0 && lately(conn.last_out_ms);
+            let sends = lately(conn.last_in_ms) || lately(conn.opened_ms);
+            (said && sends).then_some(limits::LINGER_AFTER_TALK)
+        }
+    }
+
     /// Sends FIN and reads on: a close with unread bytes would send RST and could destroy what was just sent.
-    fn linger(&mut self, slot: u32) {
+    fn linger(&mut self, slot: u32, time: Duration) {
         self.core.turn(slot, |conn| conn.state = State::Lingering);
         let conn = self.core.conn(slot);
         // From here `bytes_in` counts what is read away.
         conn.bytes_in = 0;
         conn.set(flag::SHUT_WANTED);
         self.pump_send(slot);
-        self.arm_stall(slot, limits::LINGER);
+        self.arm_stall(slot, time);
     }
 
     fn keep_lingering(&mut self, slot: u32) {
         let conn = self.core.conn(slot);
         if conn.has(flag::READ_CLOSED) {
             self.core.turn(slot, |conn| conn.state = State::Joining);
+        } else if conn.receive == Receive::Watched {
+            self.cancel_receive(slot);
         } else if conn.receive == Receive::Idle && !conn.has(flag::STARVED) {
             let token = conn.token(Kind::Recv, slot);
             self.core.turn(slot, |conn| conn.receive = Receive::Once);
@@ -110,9 +127,14 @@ impl<D: Driver> Shard<D> {
 
     /// Waits for the last completion, then closes.
     fn join(&mut self, slot: u32) {
+        let asked = self.core.conn(slot).has(flag::ENDING | flag::ENDING_SEND);
         self.cancel_receive(slot);
         self.cancel_send(slot);
-        let in_flight = self.core.conn(slot).in_flight();
+        let conn = self.core.conn(slot);
+        let in_flight = conn.in_flight();
+        if !asked && conn.has(flag::ENDING | flag::ENDING_SEND) {
+            self.arm_stall(slot, limits::CANCEL_AGAIN);
+        }
         #[cfg(feature = "planted")]
         let in_flight = in_flight && !planted::is(planted::Bug::EarlyClose);
         if in_flight {
@@ -134,6 +156,10 @@ impl<D: Driver> Shard<D> {
             self.driver.reset_on_close(slot);
         }
         self.driver.close(slot, token);
+        #[cfg(feature = "planted")]
+        if planted::is(planted::Bug::EarlyReuse) {
+            self.close_completed(slot);
+        }
     }
 
     /// The descriptor is gone: the slot is free.
@@ -151,10 +177,7 @@ impl<D: Driver> Shard<D> {
         if let Some(mut state) = extra.filter {
             self.core.budget.sub(state.wire.len());
             if in_order {
-                let mut last = Vec::new();
-                if caught(|| state.filter.finish(&mut last)).is_err() {
-                    self.core.stats.panics.add(1);
-                }
+                let last = self.core.last_words(&mut state);
                 self.core.push_wire(slot, &last);
             }
         }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::buffer::{Pool, PoolConfig};
-use crate::builder::{Builder, ServiceRef, ShardSeat, ThreadHost};
+use crate::builder::{Builder, EngineParts, ServiceRef, ShardSeat, ThreadHost};
 use crate::close_reason::CloseReason;
 use crate::control::{ConnRow, Connections, Control, Socket};
 use crate::handle::Handle;
@@ -23,8 +23,9 @@ use crate::handoff::lane::{Consumer, Producer, lane};
 use crate::handoff::mailbox;
 use crate::host::{HostMail, HostRun, ShardLane};
 use crate::id::{ConnId, ConnInfo, EndpointId, Origin, ShardId};
-use crate::port::{FromService, ToService};
+use crate::port::{FromService, Inbound, ToService};
 use crate::service::{Input, Service};
+use crate::storage::{Dir, Files, StorageSeat};
 use crate::time::Time;
 
 /// Room of each lane: more than a test feeds between two steps.
@@ -73,11 +74,13 @@ pub struct ServiceTester<S: Service> {
     opened: u32,
     sent: Vec<Sent<S::Out>>,
     pool: Pool,
+    /// The service's files, really there: carried out between two steps.
+    files: Option<(StorageSeat, Files<Dir>)>,
 }
 
 /// A shard's ends of its lanes to the service.
 struct FarEnd<S: Service> {
-    inputs: Producer<ToService<S::In>>,
+    inputs: Producer<Inbound<S>>,
     replies: Consumer<FromService<S::Out>>,
 }
 
@@ -98,6 +101,8 @@ pub enum Asked {
     Close(ConnId, CloseReason),
     /// [`Handle::connections`], once for each shard.
     Connections(ListingAsked),
+    /// [`Handle::connection`].
+    Connection(RowAsked),
     /// Anything else.
     Other,
 }
@@ -111,6 +116,13 @@ pub struct ListingAsked {
     reply: Arc<dyn Fn(Connections) + Send + Sync>,
 }
 
+/// A connection that a shard was asked for, to be answered by the test; dropped, that shard stays silent.
+pub struct RowAsked {
+    /// The connection that was asked for.
+    pub conn: ConnId,
+    reply: Box<dyn FnOnce(Option<ConnRow>) + Send>,
+}
+
 /// The events of one type that were published, kept for the test.
 pub struct Watched<E>(Arc<Mutex<Vec<Arc<E>>>>);
 
@@ -119,15 +131,20 @@ impl<S: Service> ServiceTester<S> {
     ///
     /// # Panics
     ///
-    /// When `service` is not the builder's only service, or is not placed on a thread of its own.
+    /// When `service` is not the builder's only service, is not placed on a thread of its own, or its directory cannot be
+    /// opened.
     pub fn new(builder: Builder, service: &ServiceRef<S>) -> ServiceTester<S> {
         let engine = builder.handle().clone();
         let (_, link) = service.link(ShardId(0)).expect("a service of this builder is tested");
-        let (parts, mut threads) = builder
+        let EngineParts { shards, mut threads, mut storages } = builder
             .into_parts(0, |_, shards| Ok((0..shards).map(|_| Socket::None).collect()))
             .expect("sockets that are not made cannot fail");
         assert_eq!(threads.len(), 1, "the only service, on its own thread");
         let ThreadHost { host, inbox, .. } = threads.remove(0);
+        let files = storages.pop().map(|seat| {
+            let dir = Dir::open(&seat.dir).expect("a directory that can be opened");
+            (seat, Files::new(dir))
+        });
         let pool = PoolConfig { buffers: 1, buffer_size: 1 };
         let mut tester = ServiceTester {
             host,
@@ -136,11 +153,12 @@ impl<S: Service> ServiceTester<S> {
             mail: link.mail,
             engine,
             lanes: Vec::new(),
-            seats: parts.into_iter().map(|part| part.seat).collect(),
+            seats: shards.into_iter().map(|part| part.seat).collect(),
             now: Time::ZERO,
             opened: 0,
             sent: Vec::new(),
             pool: Pool::new(pool).expect("a page can be mapped"),
+            files,
         };
         for shard in 0..tester.seats.len() {
             tester.attach(shard);
@@ -168,6 +186,11 @@ impl<S: Service> ServiceTester<S> {
         self.feed(conn, Input::Close(why));
     }
 
+    /// An event that the service sent to a connection found nobody, and comes back.
+    pub fn give_back(&mut self, conn: ConnId, event: S::Out) {
+        self.pass(usize::from(conn.shard().0), ToService::Gone(Box::new((conn, event))));
+    }
+
     /// The engine drains.
     pub fn drain(&mut self) {
         self.mail(HostMail::Drain);
@@ -180,7 +203,7 @@ impl<S: Service> ServiceTester<S> {
                 self.host.rung(shard);
             }
             let more = self.host.step(self.now);
-            let took = self.collect();
+            let took = self.collect() | self.run_files();
             if !more && !took && self.host.is_idle() {
                 return;
             }
@@ -224,6 +247,7 @@ impl<S: Service> ServiceTester<S> {
                 asked.push(match order {
                     Control::Close(conn, why) => Asked::Close(conn, why),
                     Control::Connections { most, reply } => Asked::Connections(ListingAsked { shard, most, reply }),
+                    Control::Connection(conn, reply) => Asked::Connection(RowAsked { conn, reply }),
                     _ => Asked::Other,
                 });
             }
@@ -247,6 +271,17 @@ impl<S: Service> ServiceTester<S> {
         Watched(kept)
     }
 
+    /// Carries out what was submitted to the storage; says whether there was anything.
+    fn run_files(&mut self) -> bool {
+        let Some((seat, files)) = &mut self.files else { return false };
+        let mut ran = false;
+        while let Ok(job) = seat.jobs.try_recv() {
+            seat.run(files, job);
+            ran = true;
+        }
+        ran
+    }
+
     fn attach(&mut self, shard: usize) {
         let (inputs, from_shard) = lane(LANE_CAPACITY, 0);
         let (to_shard, replies) = lane(LANE_CAPACITY, 0);
@@ -267,13 +302,16 @@ impl<S: Service> ServiceTester<S> {
     }
 
     fn feed(&mut self, conn: ConnId, input: Input<S::In>) {
-        let shard = usize::from(conn.shard().0);
+        self.pass(usize::from(conn.shard().0), ToService::Input(conn, input));
+    }
+
+    fn pass(&mut self, shard: usize, message: Inbound<S>) {
         let lane = &mut self.lanes[shard].inputs;
         if lane.free() == 0 {
             self.run();
         }
         let lane = &mut self.lanes[shard].inputs;
-        let fed = lane.push(ToService::Input(conn, input)).is_ok();
+        let fed = lane.push(message).is_ok();
         assert!(fed, "the service does not take what it is fed");
         lane.publish();
         let _ = self.bell.ring(shard);
@@ -314,6 +352,19 @@ impl ListingAsked {
 impl std::fmt::Debug for ListingAsked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ListingAsked").field("shard", &self.shard).field("most", &self.most).finish_non_exhaustive()
+    }
+}
+
+impl RowAsked {
+    /// Answers with this connection, or that there is none.
+    pub fn answer(self, row: Option<ConnRow>) {
+        (self.reply)(row);
+    }
+}
+
+impl std::fmt::Debug for RowAsked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RowAsked").field("conn", &self.conn).finish_non_exhaustive()
     }
 }
 

@@ -40,6 +40,13 @@ pub(crate) enum Kind {
     DatagramSend = 11,
     /// The driver's own business (wakes, probes), and cancels whose completion nobody waits for.
     Driver = 12,
+    /// Passing of a connection to another shard.
+    Pass = 13,
+    /// A connection that another shard passed here; the slot field holds its endpoint, the result is its slot here. No
+    /// operation of this shard completes so.
+    Passed = 14,
+    /// One-shot poll for the peer's end, while reading is held back.
+    Watch = 15,
 }
 
 impl Kind {
@@ -58,6 +65,9 @@ impl Kind {
             10 => DatagramRecv,
             11 => DatagramSend,
             12 => Driver,
+            13 => Pass,
+            14 => Passed,
+            15 => Watch,
             _ => return None,
         })
     }
@@ -82,6 +92,11 @@ impl Token {
                 | u64::from(generation & GENERATION_MASK) << SLOT_BITS
                 | u64::from(slot),
         )
+    }
+
+    /// The same token with other bits of the caller's own.
+    pub(crate) fn with_other_aux(self, aux: u8) -> Token {
+        Token::with_aux(self.kind(), aux, self.generation(), self.slot())
     }
 
     /// Rebuilds a token from a completion's `user_data`; `None` if no token of ours looks like that.
@@ -127,7 +142,7 @@ mod tests {
 
     #[test]
     fn fields_survive_the_round_trip() {
-        for kind in 1..=12 {
+        for kind in 1..=15 {
             let kind = Kind::from_bits(kind).unwrap();
             for (generation, slot) in [(0, 0), (1, 2), (GENERATION_MASK, SLOT_MASK as u32)] {
                 let token = Token::with_aux(kind, 63, generation, slot);

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use megamux_engine::net::Addr;
 use megamux_engine::stats::{ConnState, EngineStats};
-use megamux_engine::{CloseReason, Config, ConnInfo, Cx, Engine, Handler, Listen, NO_SERVICE, NoService, Pin, RecvBuf};
+use megamux_engine::{
+    CloseReason, Config, ConnInfo, Cx, DriverChoice, Engine, Handler, Listen, NO_SERVICE, NoService, Pin, RecvBuf,
+};
 
 const MESSAGE: usize = 64;
 const MESSAGES: u64 = 1_000_000;
@@ -73,6 +75,8 @@ fn each_connection_takes_at_most(most: f64, counts: &'static Counts, connect: fn
     let many = grow_to(MANY);
     let each = (many - few) as f64 / (MANY - FEW) as f64;
     eprintln!("a connection takes {each:.1} bytes of the engine's memory");
+    // The epoll driver remembers in 32 bytes what events said; a ring's table is the kernel's.
+    let most = if is_on_epoll() { most + 32.0 } else { most };
     assert!(each <= most, "{each:.1} bytes per connection");
     // Less could not hold one: the count would be wrong.
     assert!(each >= 64.0, "{each:.1} bytes per connection");
@@ -131,6 +135,9 @@ fn start(counts: &'static Counts, reply: Reply) -> Option<(Engine, SocketAddr)> 
     let mut config = Config::default();
     config.shards = 1;
     config.pin = Pin::None;
+    if is_on_epoll() {
+        config.driver = DriverChoice::Epoll;
+    }
     let mut builder = Engine::builder(config).expect("a config");
     let handler = move |_| {
         MINE.set(Some(counts));
@@ -150,6 +157,11 @@ fn start(counts: &'static Counts, reply: Reply) -> Option<(Engine, SocketAddr)> 
             None
         }
     }
+}
+
+/// Whether these tests were told to run on epoll.
+fn is_on_epoll() -> bool {
+    std::env::var("MEGAMUX_DRIVER").is_ok_and(|driver| driver == "epoll")
 }
 
 fn finish(engine: Engine) {

@@ -122,6 +122,22 @@ fn other_threads_may_answer() {
 }
 
 #[test]
+fn what_was_sent_to_a_connection_that_is_gone_comes_back() {
+    for runtime in RUNTIMES {
+        let engine = Office::open(runtime, 2);
+        let mut stays = engine.client();
+        stays.say("mourn\necho here\n");
+        assert_eq!(stays.line(), "here");
+        let mut leaves = engine.client();
+        leaves.say("echo here\nlater 100 too late\n");
+        assert_eq!(leaves.line(), "here");
+        drop(leaves);
+        assert_eq!(stays.line(), "too late");
+        engine.close();
+    }
+}
+
+#[test]
 fn a_panic_closes_the_connections_and_makes_the_service_anew() {
     fails_and_lives_on("panic\n");
 }
@@ -264,6 +280,11 @@ impl Clerk {
                 let (after, text) = text.split_once(' ').expect("later MILLIS TEXT");
                 pass(millis(after)).await;
                 say(&cx, conn, text);
+            }),
+            "mourn" => spawn(cx.runtime(), async move {
+                let (gone, event) = cx.gone().await;
+                assert_ne!(gone, conn);
+                cx.send(conn, event);
             }),
             "thread" => drop(thread::spawn(move || say(&cx, conn, &text))),
             "task" => {

@@ -4,12 +4,15 @@
 
 use libfuzzer_sys::fuzz_target;
 use megamux_event::Event;
-use megamux_telnet::console::{CommandEntered, RegisterCommand, Reply};
+use megamux_telnet::console::{CommandEntered, CompletionOffered, CompletionWanted, Notice, RegisterCommand, Reply};
 
 fuzz_target!(|input: &[u8]| {
     round_trip::<RegisterCommand>(input);
     round_trip::<CommandEntered>(input);
     round_trip::<Reply>(input);
+    round_trip::<CompletionWanted>(input);
+    round_trip::<CompletionOffered>(input);
+    round_trip::<Notice>(input);
 });
 
 fn round_trip<E: Event>(input: &[u8]) {

@@ -13,7 +13,8 @@ use io_uring::{opcode, types};
 use socket2::{SockAddr, Socket};
 
 use crate::endpoint::Endpoint;
-use crate::load::{Load, PATIENCE, PATIENCE_SPEC, Slice, gather, pattern};
+use crate::load::{Load, PATIENCE, PATIENCE_SPEC, Slice, gather};
+use crate::pattern::Pattern;
 use crate::ring::{Completion, Ring};
 use crate::scenario::Shape;
 
@@ -29,6 +30,7 @@ pub struct Churn {
     endpoint: Endpoint,
     address: Box<SockAddr>,
     shape: Shape,
+    pattern: &'static Pattern,
     slots: Vec<Option<Slot>>,
     batch: Vec<Completion>,
     opened: usize,
@@ -42,6 +44,7 @@ impl Churn {
             endpoint: endpoint.clone(),
             address: Box::new(endpoint.address()?),
             shape,
+            pattern: Pattern::noise(),
             slots: Vec::new(),
             batch: Vec::new(),
             opened: 0,
@@ -50,7 +53,7 @@ impl Churn {
     }
 
     fn open(&mut self, index: usize) -> Result<()> {
-        let expected = pattern::run(pattern::start(self.opened), self.shape.message);
+        let expected = self.pattern.run(self.pattern.start(self.opened), self.shape.message);
         self.opened += 1;
         let socket = self.endpoint.client_socket(0).context("cannot make a socket")?;
         let slot = self.slots[index].insert(Slot { socket, answer: vec![0; self.shape.message].into(), expected });
@@ -108,6 +111,6 @@ impl Load for Churn {
             }
             self.batch = batch;
         }
-        Ok(Slice { units: self.served, elapsed: start.elapsed() })
+        Ok(Slice { units: self.served, elapsed: start.elapsed(), latencies_ns: Vec::new() })
     }
 }

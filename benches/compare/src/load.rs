@@ -1,11 +1,9 @@
-//! The load generator: what a slice is, the bytes it sends, and the closed loop over kept connections.
+//! The load generator: what a slice is, and the closed loop over kept connections.
 //!
 //! Invariant: between slices nothing is under way: every message sent in a slice has come back, byte for byte, before the
-//! slice ends. Every connection's stream is its own walk through one pattern, so bytes lost, doubled, swapped
-//! or delivered to a neighbour do not match. Knows nothing of the server but its endpoint.
+//! slice ends. Knows nothing of the server but its endpoint.
 
 use std::os::fd::AsRawFd;
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,7 +12,7 @@ use io_uring::{opcode, types};
 use socket2::Socket;
 
 use crate::endpoint::Endpoint;
-use crate::method::Random;
+use crate::pattern::Pattern;
 use crate::ring::{Buffers, Completion, Ring};
 use crate::scenario::Shape;
 
@@ -28,12 +26,14 @@ const GATHER_MAX: usize = 32;
 const GATHER_SHARE: usize = 8;
 
 /// What one slice brought about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Slice {
-    /// Messages echoed, or connections served.
+    /// Messages answered or delivered, or connections served.
     pub units: u64,
     /// From the first send to the last answer.
     pub elapsed: Duration,
+    /// From each message's send to its last delivery, where the load measures that.
+    pub latencies_ns: Vec<u64>,
 }
 
 pub trait Load {
@@ -44,33 +44,6 @@ pub trait Load {
 /// How many completions to wait for when `pending` are bound to come.
 pub fn gather(pending: usize) -> usize {
     (pending / GATHER_SHARE).clamp(1, GATHER_MAX)
-}
-
-/// Endless pseudo-random bytes. The period is prime, so no message size divides it.
-pub mod pattern {
-    use super::*;
-
-    pub const PERIOD: usize = 65_521;
-    /// The longest run that can be asked for.
-    const RUN: usize = 256 << 10;
-
-    static BYTES: LazyLock<Box<[u8]>> = LazyLock::new(|| {
-        let mut random = Random::new(1);
-        let period: Vec<u8> = (0..PERIOD).map(|_| random.next() as u8).collect();
-        period.iter().copied().cycle().take(PERIOD + RUN).collect()
-    });
-
-    /// `len` bytes from `position` on.
-    pub fn run(position: usize, len: usize) -> &'static [u8] {
-        assert!(len <= RUN, "a run of {len} bytes is longer than the pattern");
-        let start = position % PERIOD;
-        &BYTES[start..start + len]
-    }
-
-    /// Where connection `index` starts, so that neighbours differ.
-    pub fn start(index: usize) -> usize {
-        index * 7_919 % PERIOD
-    }
 }
 
 const RECV: u64 = 0;
@@ -97,6 +70,7 @@ pub struct Fleet {
     buffers: Buffers,
     conns: Vec<Conn>,
     shape: Shape,
+    pattern: &'static Pattern,
     batch: Vec<Completion>,
     /// Connections with messages under way.
     busy: usize,
@@ -107,7 +81,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    pub fn connect(endpoint: &Endpoint, shape: Shape) -> Result<Self> {
+    pub fn connect(endpoint: &Endpoint, shape: Shape, pattern: &'static Pattern) -> Result<Self> {
         let ring = Ring::new()?;
         let buffers = Buffers::register(&ring)?;
         let conns = (0..shape.connections)
@@ -115,8 +89,8 @@ impl Fleet {
                 let socket = endpoint.connect(index).with_context(|| format!("cannot open connection {index}"))?;
                 Ok(Conn {
                     socket,
-                    send_at: pattern::start(index),
-                    receive_at: pattern::start(index),
+                    send_at: pattern.start(index),
+                    receive_at: pattern.start(index),
                     pending: 0,
                     partial: 0,
                     owed: 0,
@@ -126,8 +100,18 @@ impl Fleet {
             .collect::<Result<Vec<_>>>()?;
         let descriptors: Vec<_> = conns.iter().map(|conn| conn.socket.as_raw_fd()).collect();
         ring.uring().submitter().register_files(&descriptors).context("cannot register the connections")?;
-        let mut fleet =
-            Self { ring, buffers, conns, shape, batch: Vec::new(), busy: 0, sends: 0, echoed: 0, draining: false };
+        let mut fleet = Self {
+            ring,
+            buffers,
+            conns,
+            shape,
+            pattern,
+            batch: Vec::new(),
+            busy: 0,
+            sends: 0,
+            echoed: 0,
+            draining: false,
+        };
         for index in 0..shape.connections {
             fleet.receive(index)?;
         }
@@ -159,9 +143,9 @@ impl Fleet {
         let conn = &mut self.conns[index];
         let under_way = conn.pending * self.shape.message - conn.partial;
         ensure!(len as usize <= under_way, "connection {index} got {len} bytes back and sent only {under_way}");
-        let expected = pattern::run(conn.receive_at, len as usize);
+        let expected = self.pattern.run(conn.receive_at, len as usize);
         ensure!(self.buffers.slice(buffer, start, len) == expected, "connection {index} got other bytes than it sent");
-        conn.receive_at = (conn.receive_at + len as usize) % pattern::PERIOD;
+        conn.receive_at = self.pattern.after(conn.receive_at, len as usize);
         Ok(())
     }
 
@@ -198,10 +182,10 @@ impl Fleet {
         if conn.sending > 0 || conn.owed == 0 {
             return Ok(());
         }
-        let bytes = pattern::run(conn.send_at, conn.owed * self.shape.message);
+        let bytes = self.pattern.run(conn.send_at, conn.owed * self.shape.message);
         conn.owed = 0;
         conn.sending = bytes.len();
-        conn.send_at = (conn.send_at + bytes.len()) % pattern::PERIOD;
+        conn.send_at = self.pattern.after(conn.send_at, bytes.len());
         self.sends += 1;
         let entry = opcode::Send::new(types::Fixed(index as u32), bytes.as_ptr(), bytes.len() as u32)
             .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
@@ -252,6 +236,6 @@ impl Load for Fleet {
             self.turn()?;
             self.draining = self.draining || start.elapsed() >= length;
         }
-        Ok(Slice { units: self.echoed, elapsed: start.elapsed() })
+        Ok(Slice { units: self.echoed, elapsed: start.elapsed(), latencies_ns: Vec::new() })
     }
 }

@@ -4,9 +4,14 @@
 
 mod churn;
 mod endpoint;
+mod fanout;
+mod findings;
 mod load;
 mod memory;
 mod method;
+mod page;
+mod pattern;
+mod plot;
 mod process;
 mod progress;
 mod report;
@@ -14,15 +19,17 @@ mod ring;
 mod run;
 mod scenario;
 mod servers;
+mod text;
 
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::endpoint::Endpoint;
@@ -31,9 +38,9 @@ use crate::process::{Program, Spec};
 use crate::report::{Kind, Machine, Report};
 use crate::run::Plan;
 use crate::scenario::Scenario;
-use crate::servers::Server;
+use crate::servers::{Server, Work};
 
-/// Echo servers side by side: CPU per message and memory per connection, against a bare io_uring loop
+/// Servers side by side: CPU per message and memory per connection
 #[derive(Parser)]
 #[command(version, max_term_width = 110)]
 struct Cli {
@@ -47,8 +54,17 @@ enum Command {
     Run(Run),
     /// Be one of the servers, until killed
     Server(Serve),
-    /// Draw the tables of a report kept by `run --json`
-    Show { file: PathBuf },
+    /// Draw a report kept by `run --json` again
+    Show(Show),
+}
+
+#[derive(Args)]
+struct Show {
+    file: PathBuf,
+
+    /// Write the page here, besides the tables
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -57,26 +73,26 @@ struct Run {
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     scenario: Vec<Scenario>,
 
-    /// Whom to measure besides bare-uring, which is the baseline and runs twice
-    #[arg(long, value_delimiter = ',', value_name = "NAMES", default_values = ["bare-epoll", "tokio", "monoio"])]
+    /// Whom to measure besides a table's baseline, which runs twice; all that this was built with if not given
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     servers: Vec<Server>,
 
-    /// Another server: a shell command with {addr} where the address goes (127.0.0.1:PORT, or unix:PATH with --unix)
+    /// Another echo server: a shell command with {addr} where the address goes (127.0.0.1:PORT, or unix:PATH with --unix)
     /// and {buffer} where the bytes per connection go. It must echo and set TCP_NODELAY. May be repeated
     #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_external)]
     external: Vec<Spec>,
 
-    /// 30 slices, and smaller counts of idle connections: a look, not a result
+    /// 15 short slices, and smaller counts of connections: a look, not a result
     #[arg(long)]
     quick: bool,
 
-    /// Slices per server [default: 100, with --quick 30]
+    /// Slices per server [default: 100, with --quick 15]
     #[arg(long, value_name = "N")]
     slices: Option<usize>,
 
-    /// Length of a slice in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 150)]
-    slice_ms: u64,
+    /// Length of a slice in milliseconds [default: 150, with --quick 50]
+    #[arg(long, value_name = "MS")]
+    slice_ms: Option<u64>,
 
     /// Connections per server, instead of the scenario's own (not for idle)
     #[arg(long, value_name = "N")]
@@ -98,14 +114,22 @@ struct Run {
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// Keep every sample here
+    /// Keep every sample here; written after every scenario
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Draw the page here; written after every scenario
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Args)]
 struct Serve {
     name: Server,
+
+    /// What to do with what is received
+    #[arg(long, default_value = "echo")]
+    work: Work,
 
     #[command(flatten)]
     place: Place,
@@ -131,7 +155,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(options) => measure(&options),
         Command::Server(serve) => serve.run(),
-        Command::Show { file } => show(&file),
+        Command::Show(options) => show(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -142,8 +166,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn show(file: &Path) -> Result<()> {
-    Ok(Report::load(file)?.draw(&mut std::io::stdout())?)
+fn show(options: &Show) -> Result<()> {
+    let report = Report::load(&options.file)?;
+    if let Some(path) = &options.html {
+        report::write(path, &page::draw(&report))?;
+    }
+    Ok(text::draw(&report, &mut std::io::stdout())?)
 }
 
 fn measure(options: &Run) -> Result<()> {
@@ -155,30 +183,24 @@ fn measure(options: &Run) -> Result<()> {
     }
     raise_open_files()?;
     let mut plan = options.plan();
-    let mut report = Report {
-        machine: options.machine(),
-        seed: options.seed,
-        slice_ms: options.slice_ms,
-        transport: if options.unix { "Unix sockets" } else { "TCP" }.into(),
-        loads: Vec::new(),
-        idle: None,
-    };
+    let (machine, seed, quick) = (options.machine(), options.seed, options.quick);
+    let mut report = Report { machine, seed, quick, tables: Vec::new(), idle: None };
     let mut out = std::io::stdout();
-    report.machine.draw(&mut out)?;
+    writeln!(out, "{}", report.machine)?;
     let scenarios = if options.scenario.is_empty() { &Scenario::ALL[..] } else { &options.scenario };
     for &scenario in scenarios {
         if scenario == Scenario::Idle {
-            report.idle.insert(plan.idle()?).draw(&mut out, &report.transport)?;
+            text::draw_idle(report.idle.insert(plan.idle()?), &mut out)?;
         } else {
-            let table = plan.load(scenario)?;
-            table.draw(&mut out, &report.transport, report.slice_ms, report.seed)?;
-            report.loads.push(table);
+            let table = plan.table(scenario);
+            text::draw_table(&table, seed, &mut out)?;
+            report.tables.push(table);
         }
         // After every scenario, so that a failure later loses nothing.
-        if let Some(path) = &options.json {
-            report.store(path)?;
-        }
+        options.keep(&report)?;
     }
+    let failures: Vec<String> = report.failures().map(|(scenario, name)| format!("{name} in {scenario}")).collect();
+    ensure!(failures.is_empty(), "the report is incomplete: {} failed", failures.join(", "));
     Ok(())
 }
 
@@ -189,32 +211,52 @@ impl Serve {
             Place { unix: Some(path), .. } => Endpoint::Unix(path),
             Place { bind: None, unix: None } => unreachable!("the parser requires one of the group"),
         };
-        self.name.run(&endpoint, self.buffer).context(self.name.name())
+        self.name.run(self.work, &endpoint, self.buffer).context(self.name.name())
     }
 }
 
 impl Run {
     fn plan(&self) -> Plan {
-        let chosen = self.servers.iter().filter(|&&server| !matches!(server, Server::BareUring | Server::Plain));
+        let (slices, slice_ms) = if self.quick { (15, 50) } else { (100, 150) };
         Plan {
-            specs: chosen.map(|&server| run::ours(server)).chain(self.external.iter().cloned()).collect(),
-            slices: self.slices.unwrap_or(if self.quick { 30 } else { 100 }),
-            slice: Duration::from_millis(self.slice_ms),
+            servers: if self.servers.is_empty() { Server::value_variants().to_vec() } else { self.servers.clone() },
+            externals: self.external.clone(),
+            slices: self.slices.unwrap_or(slices),
+            slice: Duration::from_millis(self.slice_ms.unwrap_or(slice_ms)),
             unix: self.unix,
             server_cpu: self.server_cpu,
             idle_counts: if self.quick { [2_000, 6_000] } else { [5_000, 15_000] },
+            idle_runs: if self.quick { 1 } else { 3 },
             connections: self.connections,
+            fanout_connections: if self.quick { 2_000 } else { Scenario::Fanout.shape().connections },
             random: Random::new(self.seed),
         }
+    }
+
+    fn keep(&self, report: &Report) -> Result<()> {
+        if let Some(path) = &self.json {
+            report.store(path)?;
+        }
+        if let Some(path) = &self.html {
+            report::write(path, &page::draw(report))?;
+        }
+        Ok(())
     }
 
     fn machine(&self) -> Machine {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");
+        let number = |path, field: usize| {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            text.split_ascii_whitespace().nth(field).and_then(|word| word.parse::<f64>().ok()).unwrap_or(0.0)
+        };
         Machine {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             cpu: model.trim_start_matches(['\t', ' ', ':']).into(),
             cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+            memory_mib: number("/proc/meminfo", 1) as u64 / 1024,
+            load_average: number("/proc/loadavg", 0),
+            open_files: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
             server_cpu: self.server_cpu,
             load_cpu: self.load_cpu,
         }

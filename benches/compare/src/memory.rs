@@ -14,8 +14,9 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
-use crate::load::{PATIENCE, pattern};
+use crate::load::PATIENCE;
 use crate::method::median;
+use crate::pattern::Pattern;
 use crate::process::Process;
 use crate::report::Kind;
 
@@ -141,7 +142,7 @@ pub fn wait_for_slab_to_rest() -> Result<()> {
 fn open(server: &Process, index: usize, message: usize) -> Result<Socket> {
     let mut socket = server.endpoint.connect(index).with_context(|| format!("cannot open connection {index}"))?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    let sent = pattern::run(pattern::start(index), message);
+    let sent = Pattern::noise().run(Pattern::noise().start(index), message);
     socket.write_all(sent)?;
     let mut answer = vec![0; message];
     socket.read_exact(&mut answer).with_context(|| format!("no answer on connection {index}"))?;

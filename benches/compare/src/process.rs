@@ -17,7 +17,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::endpoint::Endpoint;
 use crate::report::Kind;
-use crate::servers::Server;
+use crate::servers::{Server, Work};
 
 const START: Duration = Duration::from_secs(10);
 
@@ -35,7 +35,7 @@ pub struct Spec {
 
 #[derive(Clone, Debug)]
 pub enum Program {
-    Ours(Server),
+    Ours(Server, Work),
     /// A shell command with `{addr}` and `{buffer}`.
     External(String),
 }
@@ -86,7 +86,7 @@ impl Process {
     pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!("{} died: {status}; what it said is above", self.name),
+            Some(status) => bail!("{} died: {status}", self.name),
         }
     }
 
@@ -162,9 +162,9 @@ impl Drop for Process {
 impl Program {
     fn command(&self, endpoint: &Endpoint, buffer: usize) -> io::Result<Command> {
         match self {
-            Self::Ours(server) => {
+            Self::Ours(server, work) => {
                 let mut command = Command::new(std::env::current_exe()?);
-                command.args(["server", server.name(), "--buffer", &buffer.to_string()]);
+                command.args(["server", server.name(), "--work", work.name(), "--buffer", &buffer.to_string()]);
                 match endpoint {
                     Endpoint::Tcp(address) => command.args(["--bind", &address.to_string()]),
                     Endpoint::Unix(path) => command.arg("--unix").arg(path),

@@ -62,7 +62,6 @@ impl Ring {
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)
             .context("cannot set up an io_uring (SINGLE_ISSUER, DEFER_TASKRUN)")?;
-        uring.submitter().register_ring_fd().context("cannot register the ring's descriptor")?;
         Ok(Self { uring })
     }
 

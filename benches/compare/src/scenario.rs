@@ -1,10 +1,13 @@
-//! What the suite runs: the shape of every scenario, in one table.
+//! What the suite runs: work, load, baseline and bars of every scenario, in one table.
 //!
 //! Invariant: a scenario means the same load and the same buffer size for every server of its table, so a ratio
 //! between two rows compares servers and nothing else. Holds no measuring code.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+
+use crate::pattern;
+use crate::servers::{Server, Work};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -15,8 +18,16 @@ pub enum Scenario {
     Pipeline,
     /// 64 connections, depth 1, 16 KiB
     Bulk16k,
+    /// 16 connections, depth 1, 256 KiB
+    Bulk256k,
     /// connect, one 64 B exchange, close by reset; 64 at a time
     Churn,
+    /// pingpong over Unix sockets
+    Unix,
+    /// telnet lines of 64 B answered by a second thread, 200 connections, depth 16
+    Frames,
+    /// one message of 100 B to 10,000 connections
+    Fanout,
     /// kernel and user bytes per idle connection
     Idle,
 }
@@ -32,15 +43,36 @@ pub struct Shape {
     pub buffer: usize,
 }
 
+/// What megamux wants to reach: at most so much of another row's CPU time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Bar {
+    pub against: String,
+    pub at_most: f64,
+}
+
 impl Scenario {
-    pub const ALL: [Self; 5] = [Self::Pingpong, Self::Pipeline, Self::Bulk16k, Self::Churn, Self::Idle];
+    pub const ALL: [Self; 9] = [
+        Self::Pingpong,
+        Self::Pipeline,
+        Self::Bulk16k,
+        Self::Bulk256k,
+        Self::Churn,
+        Self::Unix,
+        Self::Frames,
+        Self::Fanout,
+        Self::Idle,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Pingpong => "pingpong",
             Self::Pipeline => "pipeline",
             Self::Bulk16k => "bulk16k",
+            Self::Bulk256k => "bulk256k",
             Self::Churn => "churn",
+            Self::Unix => "unix",
+            Self::Frames => "frames",
+            Self::Fanout => "fanout",
             Self::Idle => "idle",
         }
     }
@@ -49,18 +81,56 @@ impl Scenario {
     pub fn unit(self) -> &'static str {
         match self {
             Self::Churn => "conn",
+            Self::Frames => "line",
+            Self::Fanout => "dlv",
             _ => "msg",
         }
     }
 
     pub fn shape(self) -> Shape {
         // 2 KiB holds every small message of a whole pipeline (16 x 64 B); 64 KiB is one read of the bulk floor.
+        let (connections, depth, message, buffer) = match self {
+            Self::Pingpong | Self::Unix => (500, 1, 64, 2 << 10),
+            Self::Pipeline => (500, 16, 64, 2 << 10),
+            Self::Bulk16k => (64, 1, 16 << 10, 64 << 10),
+            Self::Bulk256k => (16, 1, 256 << 10, 64 << 10),
+            Self::Churn => (64, 1, 64, 2 << 10),
+            Self::Frames => (200, 16, pattern::LINE, 2 << 10),
+            Self::Fanout => (10_000, 1, crate::servers::FANOUT_MESSAGE, 2 << 10),
+            Self::Idle => (15_000, 1, 64, 2 << 10),
+        };
+        Shape { connections, depth, message, buffer }
+    }
+
+    pub fn work(self) -> Work {
         match self {
-            Self::Pingpong => Shape { connections: 500, depth: 1, message: 64, buffer: 2 << 10 },
-            Self::Pipeline => Shape { connections: 500, depth: 16, message: 64, buffer: 2 << 10 },
-            Self::Bulk16k => Shape { connections: 64, depth: 1, message: 16 << 10, buffer: 64 << 10 },
-            Self::Churn => Shape { connections: 64, depth: 1, message: 64, buffer: 2 << 10 },
-            Self::Idle => Shape { connections: 15_000, depth: 1, message: 64, buffer: 2 << 10 },
+            Self::Frames => Work::Lines,
+            Self::Fanout => Work::Fanout,
+            _ => Work::Echo,
         }
+    }
+
+    /// Row 0 of the table, and row 1 again.
+    pub fn baseline(self) -> Server {
+        match self {
+            Self::Frames => Server::Tokio,
+            Self::Fanout => Server::BareSend,
+            _ => Server::BareUring,
+        }
+    }
+
+    /// Whether the transport is part of the scenario.
+    pub fn is_over_unix(self) -> bool {
+        self == Self::Unix
+    }
+
+    pub fn bars(self) -> Vec<Bar> {
+        let bars: &[(&str, f64)] = match self {
+            Self::Unix => &[("tokio", 0.97)],
+            Self::Frames => &[("tokio", 0.60)],
+            Self::Fanout => &[("bare-send", 1.03), ("tokio", 0.90)],
+            _ => &[],
+        };
+        bars.iter().map(|&(against, at_most)| Bar { against: against.into(), at_most }).collect()
     }
 }

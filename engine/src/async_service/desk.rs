@@ -32,6 +32,8 @@ pub(super) enum Answer<O> {
 struct Papers<I, O> {
     inputs: VecDeque<AsyncInput<I>>,
     answers: VecDeque<Answer<O>>,
+    /// Events that found nobody; at most [`limits::ASYNC_GONE`].
+    gone: VecDeque<(ConnId, O)>,
     /// The host was told to take no more inputs.
     held: bool,
     /// The lanes had no room for the answers that lie here.
@@ -41,6 +43,8 @@ struct Papers<I, O> {
     over: bool,
     /// Who waits for an input.
     receiver: Option<Waker>,
+    /// Who waits for an event that found nobody.
+    mourner: Option<Waker>,
     /// Who waits for room for answers.
     senders: Vec<Waker>,
     root: Option<Waker>,
@@ -61,11 +65,13 @@ impl<I, O> Default for Desk<I, O> {
         Desk(Mutex::new(Papers {
             inputs: VecDeque::new(),
             answers: VecDeque::new(),
+            gone: VecDeque::new(),
             held: false,
             stuck: false,
             farewell: Farewell::NotAsked,
             over: false,
             receiver: None,
+            mourner: None,
             senders: Vec::new(),
             root: None,
             asleep: false,
@@ -95,6 +101,15 @@ impl<I, O> Desk<I, O> {
         drop(replaced);
         root.into_iter().for_each(Waker::wake);
         input.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    pub(super) fn take_gone(&self, waker: &Waker) -> Poll<(ConnId, O)> {
+        let mut papers = self.lock();
+        let gone = papers.gone.pop_front();
+        let replaced = if gone.is_none() { papers.mourner.replace(waker.clone()) } else { None };
+        drop(papers);
+        drop(replaced);
+        gone.map_or(Poll::Pending, Poll::Ready)
     }
 
     pub(super) fn answer(&self, answer: Answer<O>) {
@@ -132,6 +147,17 @@ impl<I, O: Send> Desk<I, O> {
         let receiver = papers.receiver_to_wake();
         drop(papers);
         receiver.into_iter().for_each(Waker::wake);
+    }
+
+    pub(super) fn put_gone(&self, conn: ConnId, event: O) {
+        let mut papers = self.lock();
+        let oldest = if papers.gone.len() >= limits::ASYNC_GONE { papers.gone.pop_front() } else { None };
+        papers.gone.push_back((conn, event));
+        // That it may be the root task, which is up, does no harm.
+        let mourner = papers.mourner.take();
+        drop(papers);
+        drop(oldest);
+        mourner.into_iter().for_each(Waker::wake);
     }
 
     /// Moves answers into the lanes, as far as there is room.

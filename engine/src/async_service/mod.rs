@@ -111,6 +111,12 @@ impl<A: AsyncService> AsyncCx<A> {
         self.desk.answer(Answer::Close(conn, why));
     }
 
+    /// The next event of those sent that found its connection gone. Up to 1,024 are kept for who asks; beyond that the
+    /// oldest are forgotten. One task at a time may wait for it.
+    pub async fn gone(&self) -> (ConnId, A::Out) {
+        poll_fn(|task| self.desk.take_gone(task.waker())).await
+    }
+
     /// Waits until there is room for answers. Who answers inputs need not ask, because [`AsyncCx::recv`] waits for it;
     /// who sends of its own accord awaits this first, or what it sends piles up.
     pub async fn room(&self) {
@@ -170,6 +176,10 @@ impl<A: AsyncService> Service for Async<A> {
 
     fn on_input(&mut self, _: &mut ServiceCx<'_, Self>, conn: ConnId, input: Input<A::In>) {
         self.desk.put(AsyncInput::Conn(conn, input));
+    }
+
+    fn on_gone(&mut self, _: &mut ServiceCx<'_, Self>, conn: ConnId, event: A::Out) {
+        self.desk.put_gone(conn, event);
     }
 
     fn on_drain(&mut self, cx: &mut ServiceCx<'_, Self>) {

@@ -1,19 +1,76 @@
-//! A chain as a simulated kernel keeps it: the ranges alone, read when the kernel would read them.
+//! A chain as a driver keeps it that reads it itself: the epoll driver what is left to send, a simulated kernel all of it.
 //!
 //! Invariant: whoever holds one is a driver, and a driver reads the memory of a send until that send's completion and no
-//! longer. Until then the queue keeps the ranges in place (see `send_queue`), and simulated memory errors
+//! longer. Until then the queue keeps chain and ranges in place (see `send_queue`), and simulated memory errors
 //! are found by comparing what is read late with what was read first.
 
+use std::io::IoSlice;
+use std::ptr::NonNull;
+#[cfg(feature = "sim")]
 use std::slice;
 
-use super::send_chain::SendChain;
+use super::send_chain::{CHAIN_PIECES, SendChain};
+
+/// What is left to send of a chain in flight.
+#[derive(Debug)]
+pub(crate) struct ChainRest {
+    chain: NonNull<SendChain>,
+    taken: usize,
+}
+
+impl ChainRest {
+    /// A chain of which so many bytes are sent.
+    pub(crate) fn new(chain: &SendChain, taken: usize) -> ChainRest {
+        ChainRest { chain: NonNull::from(chain), taken }
+    }
+
+    /// Bytes sent.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// Whether nothing is left.
+    pub(crate) fn is_done(&self) -> bool {
+        self.taken == self.chain().total()
+    }
+
+    /// So many more bytes are sent.
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.taken += count;
+        debug_assert!(self.taken <= self.chain().total());
+    }
+
+    /// Shows what is left.
+    pub(crate) fn with_slices<R>(&self, read: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        let mut slices = [IoSlice::new(&[]); CHAIN_PIECES];
+        let all = self.chain().slices();
+        let mut sent = self.taken;
+        let mut count = 0;
+        for slice in all {
+            let skipped = sent.min(slice.len());
+            sent -= skipped;
+            if skipped < slice.len() {
+                slices[count] = IoSlice::new(&slice[skipped..]);
+                count += 1;
+            }
+        }
+        read(&slices[..count])
+    }
+
+    fn chain(&self) -> &SendChain {
+        // SAFETY: the module's invariant: the send is in flight, so its queue keeps the chain in place and does not write to it.
+        unsafe { self.chain.as_ref() }
+    }
+}
 
 /// The ranges of a chain in flight.
+#[cfg(feature = "sim")]
 pub(crate) struct LentChain {
     ranges: Vec<(*const u8, usize)>,
     total: usize,
 }
 
+#[cfg(feature = "sim")]
 impl LentChain {
     /// Notes where a chain's bytes lie.
     pub(crate) fn new(chain: &SendChain) -> LentChain {

@@ -8,7 +8,7 @@
 //! | `frame`, `range` | [`Frame`]: counted pool memory or `Bytes` |
 //! | `recv`, `remainder` | [`RecvBuf`], what a handler reads from, and what it left unread last time |
 //! | `send_queue`, `send_chain` | a connection's unsent bytes, and what of them the kernel gets at once |
-//! | `lent` | a chain as a simulated kernel keeps it |
+//! | `lent` | a chain as a driver keeps it that reads it itself |
 //! | `chunk` | the blocks that small sends are copied into |
 //!
 //! Invariants:
@@ -23,7 +23,6 @@
 
 mod chunk;
 mod frame;
-#[cfg(feature = "sim")]
 mod lent;
 mod pool;
 mod range;
@@ -36,6 +35,7 @@ mod shared;
 
 pub use chunk::Chunks;
 pub use frame::Frame;
+pub(crate) use lent::ChainRest;
 #[cfg(feature = "sim")]
 pub(crate) use lent::LentChain;
 pub use pool::{Pool, PoolConfig, Received};

@@ -123,6 +123,13 @@ impl Pool {
         u64::from(self.owner().held_buffers()) * u64::from(self.buffer_size())
     }
 
+    /// Whether references hold so much that what is received from now on should be copied out, unless it is let go of soon:
+    /// beyond three quarters. The rest goes around, however long those references are kept.
+    #[inline]
+    pub fn is_short(&self) -> bool {
+        self.owner().held_buffers() > self.buffers() / 4 * 3
+    }
+
     /// Buffers that are with the kernel.
     #[inline]
     pub fn lent(&self) -> u16 {
@@ -179,6 +186,22 @@ impl Pool {
         // SAFETY: the bytes from the head on are in the mapping and belong to the kernel, for whom the
         // caller stands in; no reference reaches beyond the head, so nobody reads them.
         unsafe { ptr::copy_nonoverlapping(data.as_ptr(), to.as_ptr(), data.len()) };
+    }
+
+    /// Where the next bytes of buffer `bid` go: from its head to its end. For drivers that receive by themselves, before
+    /// [`Pool::received`].
+    ///
+    /// # Panics
+    ///
+    /// When the buffer is not the kernel's.
+    #[inline]
+    pub fn room(&mut self, bid: u16) -> &mut [u8] {
+        let head = self.owner().head(bid);
+        let room = self.buffer_size() - head;
+        let start = self.shared().at(bid, head, room);
+        // SAFETY: the bytes from the head on are in the mapping, initialised (it began as zeroes), and the kernel's, for whom
+        // the caller stands in; no reference reaches beyond the head, and `&mut self` makes this the only one that does.
+        unsafe { slice::from_raw_parts_mut(start.as_ptr(), room as usize) }
     }
 
     /// The bytes of a range that was not released yet.

@@ -50,6 +50,18 @@ impl Range {
         Range { len, ..*self }
     }
 
+    /// The range of these bytes, which the caller counts; `None` if they are not all of this range.
+    #[inline]
+    pub(super) fn part(&self, bytes: &[u8]) -> Option<Range> {
+        let offset = bytes.as_ptr().addr().checked_sub(self.start.addr().get())?;
+        let left = (self.len as usize).checked_sub(offset)?;
+        (bytes.len() <= left).then(|| {
+            let mut part = self.first((offset + bytes.len()) as u32);
+            part.advance(offset as u32);
+            part
+        })
+    }
+
     /// Forgets the first `count` bytes, at most all.
     #[inline(always)]
     pub(super) fn advance(&mut self, count: u32) {

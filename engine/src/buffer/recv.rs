@@ -118,6 +118,22 @@ impl<'a> RecvBuf<'a> {
         self.take(self.len())
     }
 
+    /// The frame of a part of the unread bytes, as a sans-IO decoder gives it: without a copy when it lies in the
+    /// receive pool, copied when it lies elsewhere. It is read by [`RecvBuf::consume`] like any other.
+    #[inline]
+    pub fn frame(&self, part: &[u8]) -> Frame {
+        match &self.0 {
+            Source::Pool(pool, range) if !part.is_empty() => match range.part(part) {
+                Some(range) => {
+                    pool.owner().retain(range.buffer());
+                    Frame::from_counted(pool, range)
+                }
+                None => Frame::copy_from_slice(part),
+            },
+            _ => Frame::copy_from_slice(part),
+        }
+    }
+
     /// Ends the reading and says what is left.
     #[inline]
     pub(crate) fn finish(self) -> Unread {

@@ -3,7 +3,8 @@
 //! Invariant: the ranges are those of the pieces that the queue put in flight, and stay readable while it lends
 //! the chain out: the queue keeps the pieces in place until its `complete`.
 
-use std::ptr;
+use std::io::IoSlice;
+use std::{ptr, slice};
 
 /// Ranges of one chain: 64 iovecs are 1 KiB, and the kernel copies them per send.
 pub(super) const CHAIN_PIECES: usize = 64;
@@ -11,20 +12,37 @@ pub(super) const CHAIN_PIECES: usize = 64;
 /// than 2 GiB at once.
 const CHAIN_BYTES: usize = 1 << 30;
 
+const NO_RANGE: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+
 /// See the module's page.
-#[repr(C)] // A chain of one touches the first cache line or two.
 pub struct SendChain {
     count: usize,
     total: usize,
     header: libc::msghdr,
-    iovecs: [libc::iovec; CHAIN_PIECES],
+    /// The range of a chain of one, the usual one.
+    lone: libc::iovec,
+    /// The ranges of longer ones. Made when the first comes: without it a queue takes a third of the memory, and a fan-out
+    /// to more connections than there are spare queues makes one for each.
+    many: Option<Box<[libc::iovec; CHAIN_PIECES]>>,
 }
 
 impl SendChain {
     /// The ranges, in order; at least one while in flight.
     #[inline]
     pub fn iovecs(&self) -> &[libc::iovec] {
-        &self.iovecs[..self.count]
+        match &self.many {
+            Some(many) if self.count > 1 => &many[..self.count],
+            _ => &slice::from_ref(&self.lone)[..self.count],
+        }
+    }
+
+    /// The same as slices.
+    #[inline]
+    pub fn slices(&self) -> &[IoSlice<'_>] {
+        let iovecs = self.iovecs();
+        // SAFETY: `IoSlice` has the layout of an iovec (std promises it), and the module's invariant keeps the ranges
+        // readable and unchanged while the queue, whose borrow `self` is, lends the chain out.
+        unsafe { slice::from_raw_parts(iovecs.as_ptr().cast(), iovecs.len()) }
     }
 
     /// A header over [`SendChain::iovecs`], without address or control data. In place while in flight.
@@ -52,13 +70,13 @@ impl SendChain {
     }
 
     pub(super) fn empty() -> SendChain {
-        const NO_RANGE: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         SendChain {
             count: 0,
             total: 0,
             // SAFETY: a C struct of integers and nullable pointers, for which zeroes are a value.
             header: unsafe { std::mem::zeroed() },
-            iovecs: [NO_RANGE; CHAIN_PIECES],
+            lone: NO_RANGE,
+            many: None,
         }
     }
 
@@ -66,8 +84,8 @@ impl SendChain {
     #[inline]
     pub(super) fn lone(&mut self, (start, len): (*const u8, usize)) -> usize {
         self.total = len.min(CHAIN_BYTES);
-        self.iovecs[0] = libc::iovec { iov_base: start.cast_mut().cast(), iov_len: self.total };
-        self.header.msg_iov = self.iovecs.as_mut_ptr();
+        self.lone = libc::iovec { iov_base: start.cast_mut().cast(), iov_len: self.total };
+        self.header.msg_iov = &raw mut self.lone;
         self.header.msg_iovlen = 1;
         self.count = 1;
         1
@@ -76,7 +94,8 @@ impl SendChain {
     /// Fills the chain with the first of `pieces`, up to both bounds; says how many are in it.
     pub(super) fn build(&mut self, pieces: impl Iterator<Item = (*const u8, usize)>) -> usize {
         (self.count, self.total) = (0, 0);
-        for (range, (start, len)) in self.iovecs.iter_mut().zip(pieces) {
+        let many = self.many.get_or_insert_with(|| Box::new([NO_RANGE; CHAIN_PIECES]));
+        for (range, (start, len)) in many.iter_mut().zip(pieces) {
             let iov_len = len.min(CHAIN_BYTES - self.total);
             *range = libc::iovec { iov_base: start.cast_mut().cast(), iov_len };
             self.count += 1;
@@ -85,7 +104,11 @@ impl SendChain {
                 break;
             }
         }
-        self.header.msg_iov = self.iovecs.as_mut_ptr();
+        if self.count == 1 {
+            // The first piece fills it.
+            self.lone = many[0];
+        }
+        self.header.msg_iov = if self.count > 1 { many.as_mut_ptr() } else { &raw mut self.lone };
         self.header.msg_iovlen = self.count as _;
         self.count
     }

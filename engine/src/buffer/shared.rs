@@ -385,8 +385,10 @@ struct Mapping {
 
 impl Mapping {
     fn anonymous(len: usize) -> io::Result<Mapping> {
+        // Miri, which knows every byte's owner, knows no reservations.
+        let unreserved = if cfg!(miri) { 0 } else { libc::MAP_NORESERVE };
         let (protection, flags) =
-            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | unreserved);
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
         let base = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0) };
         if base == libc::MAP_FAILED {

@@ -23,6 +23,16 @@ impl XorShift {
     }
 }
 
+/// How many runs a random test makes: few in an interpreter, which takes a second for a millisecond.
+pub(super) const fn runs(many: u64) -> u64 {
+    if cfg!(miri) { many.div_ceil(100) } else { many }
+}
+
+/// How many steps a run has: fewer there, too.
+pub(super) const fn steps(many: usize) -> usize {
+    if cfg!(miri) { many.div_ceil(20) } else { many }
+}
+
 pub(super) fn pool(buffers: u16, buffer_size: u32) -> Pool {
     Pool::new(PoolConfig { buffers, buffer_size }).unwrap()
 }
@@ -112,7 +122,7 @@ mod pools {
     /// they were, and the pool ends full.
     #[test]
     fn pools_end_full() {
-        for seed in 0..50 {
+        for seed in 0..runs(50) {
             random_run(seed);
         }
     }
@@ -133,7 +143,7 @@ mod pools {
 
         let mut with_kernel: Vec<(u16, usize)> = Vec::new();
         let mut held: Vec<(Frame, Vec<u8>)> = Vec::new();
-        for _ in 0..2000 {
+        for _ in 0..steps(2000) {
             if random.below(4) == 0 {
                 pool.clear_current();
             } else {
@@ -336,13 +346,14 @@ mod returns_from_other_threads {
 
     #[test]
     fn a_full_lane_loses_nothing() {
-        // Far more entries than the lane holds: alternating buffers make every frame an entry.
+        // More entries than the lane holds: alternating buffers make every frame an entry.
+        const TURNS: u32 = if cfg!(miri) { 600 } else { 4096 };
         let mut pool = pool(2, 4096);
         let mut frames = Vec::new();
         let bids = [pool.take_free().unwrap().bid, pool.take_free().unwrap().bid];
-        for turn in 0..4096 {
+        for turn in 0..TURNS {
             for bid in bids {
-                let received = receive(&mut pool, bid, b"x", turn < 4095);
+                let received = receive(&mut pool, bid, b"x", turn < TURNS - 1);
                 frames.push(RecvBuf::from_pool(&mut pool, received).take_all());
             }
         }
@@ -420,20 +431,22 @@ mod pools_that_go_first {
     /// go once, and not before the last read: AddressSanitizer and the accounting assertions judge.
     #[test]
     fn the_end_of_a_pool_races_with_returns() {
-        for round in 0..300 {
+        const TURNS: u8 = if cfg!(miri) { 13 } else { 128 };
+        const SHARE: usize = if cfg!(miri) { 20 } else { 200 };
+        for round in 0..runs(300) {
             let mut pool = pool(8, 1024);
             let bids: Vec<u16> = std::iter::from_fn(|| pool.take_free()).map(|p| p.bid).collect();
             let mut frames = Vec::new();
-            for turn in 0..128 {
+            for turn in 0..TURNS {
                 for bid in &bids {
-                    let received = receive(&mut pool, *bid, &[turn; 8], turn < 127);
+                    let received = receive(&mut pool, *bid, &[turn; 8], turn < TURNS - 1);
                     frames.push(RecvBuf::from_pool(&mut pool, received).take_all());
                 }
             }
             let watch = pool.watch();
             let others: Vec<_> = (0..4)
                 .map(|other| {
-                    let share = frames.split_off(frames.len() - 200);
+                    let share = frames.split_off(frames.len() - SHARE);
                     let lane = (other % 2 == 0).then(|| pool.return_lane());
                     thread::spawn(move || {
                         if let Some(lane) = lane {
@@ -522,6 +535,34 @@ mod receive_buffers {
     }
 
     #[test]
+    fn a_part_of_the_unread_bytes_is_a_frame_of_their_memory() {
+        let mut pool = pool(1, 64);
+        pool.set_current();
+        let bid = pool.take_free().unwrap().bid;
+        let received = receive(&mut pool, bid, b"one\ntwo\n", false);
+        let mut buf = RecvBuf::from_pool(&mut pool, received);
+        let (one, two) = (buf.frame(&buf[..3]), buf.frame(&buf[4..7]));
+        assert_eq!(
+            (&*one, &*two, one.as_ptr(), two.as_ptr()),
+            (&b"one"[..], &b"two"[..], buf.as_ptr(), buf[4..].as_ptr())
+        );
+        let (elsewhere, nothing) = (buf.frame(b"one"), buf.frame(&buf[..0]));
+        assert_eq!((&*elsewhere, elsewhere.is_pooled()), (&b"one"[..], false));
+        assert!(nothing.is_empty() && !nothing.is_pooled());
+        buf.consume(8);
+        assert_eq!(buf.finish(), Unread::Nothing);
+        assert_eq!(pool.held_frames(), 2);
+        drop((one, two));
+        assert!(is_full(&pool));
+
+        let mut remainder = Remainder::default();
+        remainder.append(b"three\n");
+        let buf = RecvBuf::from_remainder(&mut remainder);
+        let three = buf.frame(&buf[..5]);
+        assert_eq!((&*three, three.is_pooled()), (&b"three"[..], false));
+    }
+
+    #[test]
     fn a_buffer_dropped_in_a_panic_is_released() {
         let mut pool = pool(1, 64);
         let bid = pool.take_free().unwrap().bid;
@@ -540,11 +581,11 @@ mod receive_buffers {
 
     #[test]
     fn a_remainder_agrees_with_a_model_and_stays_in_proportion() {
-        for seed in 0..20 {
+        for seed in 0..runs(20) {
             let mut random = XorShift::new(seed);
             let (mut remainder, mut model) = (Remainder::default(), Vec::new());
             let mut peak = 0;
-            for step in 0..2000 {
+            for step in 0..steps(2000) {
                 let bytes = vec![step as u8; random.below(100)];
                 remainder.append(&bytes);
                 model.extend_from_slice(&bytes);

@@ -10,7 +10,7 @@ pub mod lane;
 pub mod mailbox;
 pub mod ready;
 mod slots;
-mod sync;
+pub(crate) mod sync;
 pub mod wake;
 
 #[cfg(all(test, megamux_loom))]

@@ -76,6 +76,12 @@ impl Sleeper {
         Nap(self)
     }
 
+    /// Whether a sleep was announced, and nobody has ended it.
+    #[cfg(feature = "sim")]
+    pub fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
     /// Wakes the consumer if it sleeps. To be called after the work was made visible.
     #[inline]
     pub fn notify(&self) -> Notified {

@@ -15,8 +15,7 @@ use super::{Addr, Balance, SocketOptions};
 
 /// Binds and listens, `count` times; a port 0 is chosen once, for all.
 ///
-/// TCP listeners form a reuse-port group; a Unix socket has none, so that each shard gets a duplicate of the one
-/// descriptor. The address is the one bound.
+/// TCP listeners form a reuse-port group; of a Unix socket there is one, whatever `count` is. The address is the one bound.
 pub(crate) fn bind_listeners(
     addr: &Addr,
     options: &SocketOptions,
@@ -24,7 +23,7 @@ pub(crate) fn bind_listeners(
     balance: Balance,
 ) -> io::Result<(Vec<OwnedFd>, Addr)> {
     match addr {
-        Addr::Unix(path) => Ok((listen_unix(path, options, count)?, addr.clone())),
+        Addr::Unix(path) => Ok((vec![listen_unix(path, options)?], addr.clone())),
         Addr::Tcp(addr) => {
             let shared = count > 1 || options.reuse_port;
             let addr = reserve(*addr, Type::STREAM, count > 1, options)?;
@@ -99,21 +98,14 @@ fn listen_tcp(addr: SocketAddr, options: &SocketOptions, shared: bool) -> io::Re
     Ok(socket)
 }
 
-fn listen_unix(path: &Path, options: &SocketOptions, count: usize) -> io::Result<Vec<OwnedFd>> {
+fn listen_unix(path: &Path, options: &SocketOptions) -> io::Result<OwnedFd> {
     let addr = SockAddr::unix(path)?;
     remove_stale(path, &addr)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     options.apply_buffers(&socket)?;
     socket.bind(&addr)?;
     socket.listen(options.backlog())?;
-    let mut listeners = Vec::with_capacity(count);
-    for _ in 1..count {
-        listeners.push(OwnedFd::from(socket.try_clone()?));
-    }
-    if count > 0 {
-        listeners.push(OwnedFd::from(socket));
-    }
-    Ok(listeners)
+    Ok(socket.into())
 }
 
 /// Removes the socket file of a process that is gone: nobody answers there. Anything else in the way stays, and makes
@@ -274,13 +266,13 @@ mod tests {
         drop(UnixListener::bind(path).unwrap());
         assert!(path.exists());
         let (listeners, bound) = bind(&addr, 3).unwrap();
-        assert_eq!((listeners.len(), &bound), (3, &addr));
+        assert_eq!((listeners.len(), &bound), (1, &addr), "one for all");
         assert_eq!(bind(&addr, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
 
         let mut client = UnixStream::connect(path).unwrap();
         // The second bind knocked first.
         listeners[0].accept().unwrap();
-        let (mut accepted, _) = listeners[2].accept().unwrap();
+        let (mut accepted, _) = listeners[0].accept().unwrap();
         accepted.write_all(b"here").unwrap();
         let mut text = [0; 4];
         client.read_exact(&mut text).unwrap();

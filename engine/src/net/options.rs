@@ -1,6 +1,7 @@
 //! Options of stream sockets. Set on a listener, they are inherited by what it accepts.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use socket2::{Socket, TcpKeepalive};
@@ -55,7 +56,7 @@ impl SocketOptions {
     }
 
     /// Sets what any stream socket takes. Buffer sizes count for the window that TCP offers, so before listening.
-    pub(super) fn apply_buffers(&self, socket: &Socket) -> io::Result<()> {
+    pub(crate) fn apply_buffers(&self, socket: &Socket) -> io::Result<()> {
         if let Some(size) = self.recv_buffer {
             socket.set_recv_buffer_size(size)?;
         }
@@ -66,7 +67,7 @@ impl SocketOptions {
     }
 
     /// Sets what TCP takes.
-    pub(super) fn apply_tcp(&self, socket: &Socket) -> io::Result<()> {
+    pub(crate) fn apply_tcp(&self, socket: &Socket) -> io::Result<()> {
         socket.set_tcp_nodelay(self.nodelay)?;
         let Some(keepalive) = &self.keepalive else {
             return Ok(());
@@ -79,4 +80,16 @@ impl SocketOptions {
                 .with_retries(keepalive.count),
         )
     }
+}
+
+/// Has the next bind choose the address only; the port is chosen at the connect.
+pub(crate) fn bind_address_alone(socket: &Socket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let len = size_of_val(&on) as libc::socklen_t;
+    // SAFETY: the kernel reads one int, which lives across the call.
+    let set = unsafe {
+        let on = (&raw const on).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, on, len)
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

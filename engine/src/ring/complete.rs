@@ -16,6 +16,15 @@ use crate::buffer::Pool;
 use crate::driver::{Completion, Payload};
 use crate::token::{Kind, Token};
 
+/// What the ready events of a poll for the peer's end mean. POLLHUP alone says only that both sides have finished.
+fn hangup(events: i32) -> i32 {
+    match events {
+        error @ ..0 => error,
+        events if events & i32::from(libc::POLLERR) != 0 => -libc::ECONNRESET,
+        _ => 0,
+    }
+}
+
 /// Completions copied at a time: a kilobyte of stack.
 const CHUNK: usize = 64;
 
@@ -58,7 +67,14 @@ impl UringDriver {
             Kind::Recv => Some(receive(completion, flags, pool)),
             // The ready events say nothing that the receive will not say better.
             Kind::Poll => Some(Completion { result: result.min(0), ..completion }),
+            Kind::Watch => Some(Completion { result: hangup(result), ..completion }),
             Kind::Accept => self.accepted(completion),
+            Kind::Passed => {
+                if let Ok(slot) = u32::try_from(result) {
+                    self.peers.note(slot, token.aux());
+                }
+                self.arrived(Completion { token: token.with_other_aux(0), ..completion })
+            }
             Kind::Close => Some(self.closed(completion)),
             Kind::DatagramRecv => {
                 let received = self.datagrams.received(token.slot(), result);
@@ -70,15 +86,21 @@ impl UringDriver {
         }
     }
 
-    /// A slot is free for the kernel as soon as it has executed the close, and a multishot accept may fill it and
-    /// report that before the close itself is reported. Such an accept is held back.
     pub(super) fn accepted(&mut self, completion: Completion) -> Option<Completion> {
+        if let Ok(slot) = u32::try_from(completion.result)
+            && let Some(Some(listener)) = self.listeners.get(completion.token.slot() as usize)
+        {
+            self.peers.note(slot, listener.peer_length);
+        }
+        self.arrived(completion)
+    }
+
+    /// A slot is free for the kernel as soon as it has executed the close, and an accept (or another shard) may fill it and
+    /// report that before the close itself is reported. Such a connection is held back.
+    fn arrived(&mut self, completion: Completion) -> Option<Completion> {
         let Ok(slot) = u32::try_from(completion.result) else {
             return Some(completion);
         };
-        if let Some(Some(listener)) = self.listeners.get(completion.token.slot() as usize) {
-            self.peers.note(slot, listener.peer_length);
-        }
         if self.closing[slot as usize / 64] & 1 << (slot % 64) != 0 {
             self.held.push(completion);
             return None;

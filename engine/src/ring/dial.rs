@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The table's index is the slot field of the shard's token, so nothing has to be searched for. Options are set in
-//! the same submission as the connect and run before it; they complete only if they fail. A dial ends exactly
+//! the same submission as the connect and run before it, and so is the local address; they complete only if they fail. A dial ends exactly
 //! once, and a failed one only after its slot was freed.
 
 use socket2::SockAddr;
@@ -17,7 +17,7 @@ use super::own::{Own, own};
 use super::peer::address_length;
 use super::queues::Ring;
 use super::stable::Stable;
-use crate::net::{Addr, Dial, SocketOptions};
+use crate::net::{Addr, Dial, Route, SocketOptions};
 use crate::token::Token;
 
 /// All dials of one driver, under way.
@@ -44,6 +44,7 @@ enum Stage {
 /// What the kernel reads while the dial is under way.
 struct Memory {
     addr: SockAddr,
+    local: Option<SockAddr>,
     options: Vec<SocketOption>,
 }
 
@@ -60,18 +61,20 @@ pub(super) struct Ended {
 impl Dials {
     /// Starts a dial; an address that fits no socket ends it at once.
     pub(super) fn start(&mut self, ring: &mut Ring, dial: &Dial, token: Token) -> Option<Ended> {
-        let Ok(addr) = dial.addr.to_sock_addr() else {
+        let local = dial.route.source.map(SockAddr::from);
+        let misfit = matches!(dial.route.to, Addr::Unix(_)) && local.is_some();
+        let Some(addr) = dial.route.to.to_sock_addr().ok().filter(|_| !misfit) else {
             return Some(Ended { token, result: -libc::EINVAL, peer_length: 0 });
         };
         let domain = i32::from(addr.family());
-        let options = options(&dial.addr, &dial.options);
+        let options = options(&dial.route, &dial.options);
         let dialling = Dialling {
             token,
             peer_length: address_length(domain),
             stage: Stage::Making,
             cancelled: false,
             option_failed: 0,
-            memory: Stable::new(Memory { addr, options }),
+            memory: Stable::new(Memory { addr, local, options }),
         };
         let index = token.slot() as usize;
         if self.0.len() <= index {
@@ -138,6 +141,11 @@ impl Dialling {
             // SAFETY: the options live as long as the dial, which outlives the connect below.
             unsafe { ring.push_uncounted(ops::set_option(slot, own(Own::DialOption, index), option)) };
         }
+        if let Some(local) = &memory.local {
+            let entry = ops::bind(slot, own(Own::DialOption, index), local.as_ptr().cast(), local.len());
+            // SAFETY: as for the options.
+            unsafe { ring.push_uncounted(entry) };
+        }
         let (addr, len) = (memory.addr.as_ptr().cast(), memory.addr.len());
         // SAFETY: the address lives until this operation's completion ends the dial.
         unsafe { ring.push(ops::connect(slot, own(Own::DialConnect, index), addr, len)) };
@@ -157,7 +165,7 @@ fn end(place: &mut Option<Dialling>, result: i32) -> Option<Ended> {
     Some(Ended { token: dialling.token, result, peer_length: dialling.peer_length })
 }
 
-fn options(addr: &Addr, wanted: &SocketOptions) -> Vec<SocketOption> {
+fn options(route: &Route, wanted: &SocketOptions) -> Vec<SocketOption> {
     let mut options = Vec::new();
     let mut set = |level, name, value| options.push(SocketOption::int(level, name, value));
     let clamp = |number: u64| i32::try_from(number).unwrap_or(i32::MAX);
@@ -167,8 +175,15 @@ fn options(addr: &Addr, wanted: &SocketOptions) -> Vec<SocketOption> {
     if let Some(size) = wanted.send_buffer {
         set(libc::SOL_SOCKET, libc::SO_SNDBUF, clamp(size as u64));
     }
-    if let Addr::Unix(_) = addr {
+    if let Addr::Unix(_) = route.to {
         return options;
+    }
+    if let Some(local) = route.source {
+        // A port of a closed connection may be taken again at once; port 0 is chosen at the connect, which knows the peer.
+        set(libc::SOL_SOCKET, libc::SO_REUSEADDR, 1);
+        if local.port() == 0 {
+            set(libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1);
+        }
     }
     if wanted.nodelay {
         set(libc::IPPROTO_TCP, libc::TCP_NODELAY, 1);

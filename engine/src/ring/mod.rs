@@ -10,6 +10,7 @@
 //! it was given: dropping it ends every operation, and waits for that.
 
 mod complete;
+mod confine;
 mod datagram;
 mod dial;
 mod error;
@@ -19,9 +20,9 @@ mod peer;
 mod probe;
 mod provided;
 mod queues;
+mod rings;
 mod stable;
 mod sys;
-mod waker;
 
 #[cfg(test)]
 mod tests;
@@ -41,16 +42,19 @@ pub use self::error::{Feature, RingError};
 use self::ops::SocketOption;
 use self::own::{Own, own};
 use self::peer::{Peers, Start, address_length};
+pub use self::probe::MaskError;
 pub(crate) use self::probe::{Mask, probe};
 use self::provided::{Consume, ProvidedRing};
-use self::queues::Ring;
-use self::waker::EventWaker;
+use self::queues::{Freedom, Ring};
+pub(crate) use self::rings::Rings;
 use crate::buffer::{Pool, SendChain};
 use crate::driver::{Caps, Completion, Driver, DriverCounts, Payload, Wait};
 use crate::handoff::wake::Wake;
+use crate::id::ShardId;
 use crate::net::{Dial, nofile_limit};
 use crate::time::Time;
 use crate::token::{Kind, Token};
+use crate::waker::EventWaker;
 
 /// The kernel's bound on a table of direct descriptors.
 const MOST_SLOTS: u32 = 1 << 20;
@@ -74,6 +78,10 @@ pub(crate) struct UringConfig {
     pub(crate) caps: Caps,
     /// The clock's zero.
     pub(crate) started: Instant,
+    /// Which shard's it will be.
+    pub(crate) shard: ShardId,
+    /// Where it finds the rings of the others.
+    pub(crate) rings: Arc<Rings>,
 }
 
 /// The io_uring driver of one shard.
@@ -86,9 +94,10 @@ pub(crate) struct UringDriver {
     dials: Dials,
     datagrams: Datagrams,
     waker: Arc<EventWaker>,
+    rings: Arc<Rings>,
     /// One bit per slot: closed, but its completion not yet reaped.
     closing: Vec<u64>,
-    /// Accepted connections in slots whose close is still to be reaped; see `accepted`.
+    /// New connections in slots whose close is still to be reaped; see `arrived`.
     held: Vec<Completion>,
     /// Completions that are due to the shard but not in the kernel's queue.
     ready: Vec<Completion>,
@@ -109,7 +118,8 @@ impl UringDriver {
     /// Makes the ring of the current thread's shard.
     pub(crate) fn new(config: &UringConfig) -> Result<UringDriver, RingError> {
         let caps = config.caps.clone();
-        let mut ring = Ring::new(config.sq, config.cq)?;
+        let freedom = if caps.restrictions { Freedom::Confined } else { Freedom::Whole };
+        let mut ring = Ring::new(config.sq, config.cq, freedom)?;
         let (sq, cq) = ring.size();
         if caps.min_wait {
             ring.use_min_wait();
@@ -123,6 +133,8 @@ impl UringDriver {
         let provided = ProvidedRing::register(&ring.submitter(), config.buffers, consume)
             .map_err(|error| Feature::ProvidedBuffers.missing(error))?;
         let waker = EventWaker::new().map_err(|error| Feature::Wakes.missing(error))?;
+        ring.enable().map_err(RingError::Setup)?;
+        config.rings.add(config.shard, ring.fd()).map_err(RingError::Setup)?;
         let mut driver = UringDriver {
             ring,
             provided,
@@ -131,6 +143,7 @@ impl UringDriver {
             dials: Dials::default(),
             datagrams: Datagrams::default(),
             waker: Arc::new(waker),
+            rings: Arc::clone(&config.rings),
             closing: vec![0; slots.div_ceil(64) as usize],
             held: Vec::new(),
             ready: Vec::new(),
@@ -215,6 +228,17 @@ impl Driver for UringDriver {
         self.peers.take(index)
     }
 
+    fn pass(&mut self, slot: u32, to: ShardId, there: Token, token: Token) {
+        // The other driver has to know it as well, and has no listener to know it by.
+        let there = there.with_other_aux(self.peers.length(slot));
+        match self.rings.of(to) {
+            // SAFETY: the entry points at nothing; the other ring's descriptor is open as long as `self.rings`.
+            Some(ring) => unsafe { self.ring.push(ops::pass(slot, ring.as_raw_fd(), there, token)) },
+            // That shard has not started yet.
+            None => self.ready.push(Completion { token, result: -libc::EAGAIN, more: false, payload: Payload::None }),
+        }
+    }
+
     fn dial(&mut self, dial: &Dial, token: Token) {
         let ended = self.dials.start(&mut self.ring, dial, token);
         self.ready.extend(ended.map(dial_completion));
@@ -223,6 +247,11 @@ impl Driver for UringDriver {
     fn poll_readable(&mut self, slot: u32, token: Token) {
         // SAFETY: the entry points at nothing.
         unsafe { self.ring.push(ops::poll_readable(slot, token)) };
+    }
+
+    fn poll_hangup(&mut self, slot: u32, token: Token) {
+        // SAFETY: the entry points at nothing.
+        unsafe { self.ring.push(ops::poll_hangup(slot, token)) };
     }
 
     fn recv_once(&mut self, slot: u32, token: Token) {

@@ -31,6 +31,11 @@ pub(super) fn poll_readable(slot: u32, token: Token) -> Entry {
     opcode::PollAdd::new(Fixed(slot), libc::POLLIN as u32).build().user_data(token.bits())
 }
 
+/// Completes once when the other side has finished, or the connection is broken: the kernel always looks for these.
+pub(super) fn poll_hangup(slot: u32, token: Token) -> Entry {
+    opcode::PollAdd::new(Fixed(slot), libc::POLLRDHUP as u32).build().user_data(token.bits())
+}
+
 /// Completes on every write to an eventfd.
 pub(super) fn poll_wakes(eventfd: RawFd, token: Token) -> Entry {
     opcode::PollAdd::new(Fd(eventfd), libc::POLLIN as u32).multi(true).build().user_data(token.bits())
@@ -90,6 +95,11 @@ pub(super) fn socket(domain: i32, token: Token) -> Entry {
         .user_data(token.bits())
 }
 
+/// Gives a socket its local address; only a failure completes.
+pub(super) fn bind(slot: u32, token: Token, addr: *const libc::sockaddr, len: u32) -> Entry {
+    opcode::Bind::new(Fixed(slot), addr, len).build().flags(Flags::SKIP_SUCCESS).user_data(token.bits())
+}
+
 pub(super) fn connect(slot: u32, token: Token, addr: *const libc::sockaddr, len: u32) -> Entry {
     opcode::Connect::new(Fixed(slot), addr, len).build().user_data(token.bits())
 }
@@ -135,6 +145,13 @@ pub(super) fn nop(token: Token) -> Entry {
 /// A completion for another ring, to be sent by a thread that has none.
 pub(super) fn message(ring: RawFd, token: Token) -> Entry {
     opcode::MsgRingData::new(types::Fd(ring), 0, token.bits(), None).build()
+}
+
+/// Gives the connection in `slot` to another ring too, in any free slot of its table; that ring completes `there` with it.
+pub(super) fn pass(slot: u32, to: RawFd, there: Token, token: Token) -> Entry {
+    opcode::MsgRingSendFd::new(Fd(to), Fixed(slot), DestinationSlot::auto_target(), there.bits())
+        .build()
+        .user_data(token.bits())
 }
 
 /// A socket option and its value, laid out as the kernel reads it.

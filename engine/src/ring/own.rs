@@ -65,7 +65,10 @@ impl Own {
 /// Whether this was counted as an operation in flight (see `Ring::push`).
 #[inline]
 pub(super) fn counted(token: Token) -> bool {
-    token.kind() != Kind::Driver || Own::of(token).is_none_or(Own::counted)
+    match token.kind() {
+        Kind::Driver => Own::of(token).is_none_or(Own::counted),
+        kind => kind != Kind::Passed,
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! a place is free again once its address was taken.
 //!
 //! `SO_PEERNAME` refuses a length above the address's own and cuts at one below, so the length has to be known: each slot's
-//! is noted when its socket is accepted or dialled.
+//! is noted when its socket is accepted or dialled, and travels in the token when it is passed to another shard.
 
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -52,6 +52,11 @@ impl Peers {
     #[inline]
     pub(super) fn note(&mut self, slot: u32, length: u8) {
         self.lengths[slot as usize] = length;
+    }
+
+    /// What was noted.
+    pub(super) fn length(&self, slot: u32) -> u8 {
+        self.lengths[slot as usize]
     }
 
     /// Takes a place and makes the entry that fetches into it; `own` turns a place into the entry's token.
@@ -119,3 +124,6 @@ pub(super) fn address_length(family: i32) -> u8 {
     };
     length as u8
 }
+
+// It fits where a token has room for it.
+const _: () = assert!(size_of::<libc::sockaddr_in>() < 64 && size_of::<libc::sockaddr_in6>() < 64);

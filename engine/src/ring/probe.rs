@@ -21,11 +21,11 @@ use super::error::{Feature, RingError};
 use super::ops::{self, SocketOption};
 use super::own::{Own, counted, own};
 use super::provided::{Consume, ProvidedRing};
-use super::queues::Ring;
+use super::queues::{Freedom, Ring};
 use super::stable::Stable;
 use super::sys;
 use crate::driver::{Caps, Wait};
-use crate::token::Token;
+use crate::token::{Kind, Token};
 
 /// How long any single step may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -39,7 +39,10 @@ pub(crate) struct Mask(Vec<Optional>);
 
 /// A mask that names something else than the optional capabilities.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} masks nothing: give some of -inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-msg_ring")]
+#[error(
+    "{0:?} masks nothing: give some of -inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-msg_ring,\
+     -pass,-restrictions"
+)]
 pub struct MaskError(String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,16 +53,20 @@ enum Optional {
     RegisteredRing,
     PeerCmd,
     MsgRing,
+    Pass,
+    Restrictions,
 }
 
 impl Optional {
-    const ALL: [(&'static str, Optional); 6] = [
+    const ALL: [(&'static str, Optional); 8] = [
         ("-inc", Optional::IncrementalBuffers),
         ("-recv_budget", Optional::RecvBudget),
         ("-min_wait", Optional::MinWait),
         ("-registered_ring", Optional::RegisteredRing),
         ("-peer_cmd", Optional::PeerCmd),
         ("-msg_ring", Optional::MsgRing),
+        ("-pass", Optional::Pass),
+        ("-restrictions", Optional::Restrictions),
     ];
 
     fn word(self) -> String {
@@ -88,17 +95,21 @@ impl Mask {
         self.0.contains(&optional)
     }
 
-    fn words(&self) -> Vec<String> {
+    /// The words it was made of.
+    pub(crate) fn words(&self) -> Vec<String> {
         self.0.iter().map(|optional| optional.word()).collect()
     }
 }
 
 /// Tries everything out, and says what of it may be used.
 pub(crate) fn probe(mask: &Mask) -> Result<Caps, RingError> {
-    let mut bench = Bench::new(Consume::Incrementally)?;
+    // First, because all that follows is tried on rings that are as confined as the driver's will be.
+    let restrictions = !mask.has(Optional::Restrictions) && is_confined().unwrap_or(false);
+    let freedom = if restrictions { Freedom::Confined } else { Freedom::Whole };
+    let mut bench = Bench::new(Consume::Incrementally, freedom)?;
     let incremental_buffers = !mask.has(Optional::IncrementalBuffers) && bench.consumes_bit_by_bit();
     if !incremental_buffers {
-        bench = Bench::new(Consume::Whole)?;
+        bench = Bench::new(Consume::Whole, freedom)?;
     }
     bench.requirements()?;
     let mut can = |optional, test: fn(&mut Bench) -> io::Result<bool>| {
@@ -107,19 +118,42 @@ pub(crate) fn probe(mask: &Mask) -> Result<Caps, RingError> {
     };
     Ok(Caps {
         driver: "uring",
+        refused: None,
         incremental_buffers,
         recv_budget: can(Optional::RecvBudget, Bench::stops_at_budget),
         peer_cmd: can(Optional::PeerCmd, Bench::names_peer),
         min_wait: can(Optional::MinWait, Bench::lingers),
         msg_ring: can(Optional::MsgRing, Bench::takes_messages),
-        registered_ring: can(Optional::RegisteredRing, Bench::registers),
+        pass: can(Optional::Pass, Bench::passes),
+        registered_ring: can(Optional::RegisteredRing, |bench| Bench::registers(bench.freedom)),
+        restrictions,
         masked: mask.words(),
     })
+}
+
+/// Whether a confined ring does what it may and refuses the rest.
+fn is_confined() -> io::Result<bool> {
+    let mut ring = Ring::new(4, 8, Freedom::Confined).map_err(io::Error::other)?;
+    ring.enable()?;
+    let (nop, cancel) = (own(Own::Probe, 1), own(Own::Probe, 2));
+    // SAFETY: the entries point at nothing.
+    unsafe {
+        ring.push(ops::nop(nop));
+        ring.push(ops::cancel(own(Own::Probe, 3), cancel));
+    }
+    ring.enter(Wait::For(PATIENCE))?;
+    let mut chunk = [const { MaybeUninit::uninit() }; 4];
+    let came = |token: Token, result: i32, entries: &[cqueue::Entry]| {
+        entries.iter().any(|entry| entry.user_data() == token.bits() && entry.result() == result)
+    };
+    let entries = ring.take(&mut chunk);
+    Ok(came(nop, -libc::EACCES, entries) && came(cancel, -libc::ENOENT, entries))
 }
 
 /// A ring with one accepted connection in its table, and that connection's other end.
 struct Bench {
     ring: Ring,
+    freedom: Freedom,
     slot: u32,
     peer: UnixStream,
     addr: SockAddr,
@@ -131,8 +165,8 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(consume: Consume) -> Result<Bench, RingError> {
-        let ring = Ring::new(16, 64)?;
+    fn new(consume: Consume, freedom: Freedom) -> Result<Bench, RingError> {
+        let mut ring = Ring::new(16, 64, freedom)?;
         ring.submitter().register_files_sparse(8).map_err(|error| Feature::DirectDescriptors.missing(error))?;
         let memory = Stable::new([0; 2 * BUFFER]);
         let provided = match provide(&ring, &memory, consume) {
@@ -140,8 +174,9 @@ impl Bench {
             Err(_) if consume == Consume::Incrementally => None,
             Err(error) => return Err(Feature::ProvidedBuffers.missing(error)),
         };
+        ring.enable().map_err(RingError::Setup)?;
         let (listener, peer, addr) = pair().map_err(|error| Feature::Accept.missing(error))?;
-        let mut bench = Bench { ring, slot: 0, peer, addr, listener, next: 0, provided, _memory: memory };
+        let mut bench = Bench { ring, freedom, slot: 0, peer, addr, listener, next: 0, provided, _memory: memory };
         bench.accept().map_err(|error| Feature::Accept.missing(error))?;
         Ok(bench)
     }
@@ -244,7 +279,7 @@ impl Bench {
     fn lingers(&mut self) -> io::Result<bool> {
         let token = self.token();
         // SAFETY: the entry points at nothing.
-        unsafe { self.ring.push(ops::nop(token)) };
+        unsafe { self.ring.push(ops::cancel(own(Own::Probe, 0), token)) };
         self.ring.use_min_wait();
         let before = Instant::now();
         let min_wait = Duration::from_millis(1);
@@ -260,10 +295,26 @@ impl Bench {
         Ok(self.find(token).is_some())
     }
 
-    fn registers(&mut self) -> io::Result<bool> {
-        self.ring.use_registered_name()?;
-        let token = self.token();
-        Ok(self.run(ops::nop(token), token).is_ok())
+    /// Whether another ring can be given the connection.
+    fn passes(&mut self) -> io::Result<bool> {
+        let mut other = Ring::new(4, 8, Freedom::Whole).map_err(io::Error::other)?;
+        other.submitter().register_files_sparse(1)?;
+        let (there, token) = (Token::new(Kind::Passed, 0, 0), self.token());
+        self.run(ops::pass(self.slot, other.fd().as_raw_fd(), there, token), token)?;
+        other.enter(Wait::For(PATIENCE))?;
+        let mut chunk = [const { MaybeUninit::uninit() }; 1];
+        Ok(matches!(other.take(&mut chunk), [arrived] if arrived.user_data() == there.bits() && arrived.result() == 0))
+    }
+
+    /// On a ring of its own: a confined one takes a name only before it is enabled, as the driver's does.
+    fn registers(freedom: Freedom) -> io::Result<bool> {
+        let mut ring = Ring::new(4, 8, freedom).map_err(io::Error::other)?;
+        ring.use_registered_name()?;
+        ring.enable()?;
+        // SAFETY: the entry points at nothing.
+        unsafe { ring.push(ops::cancel(own(Own::Probe, 1), own(Own::Probe, 2))) };
+        ring.enter(Wait::For(PATIENCE))?;
+        Ok(ring.take(&mut [const { MaybeUninit::uninit() }; 1]).len() == 1)
     }
 
     fn send_ping(&mut self) -> io::Result<()> {

@@ -16,6 +16,7 @@ use io_uring::squeue::Entry;
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, Submitter, cqueue};
 
+use super::confine::restrictions;
 use super::error::{Feature, RingError};
 use super::own::counted;
 use super::sys::{self, RingName};
@@ -34,9 +35,19 @@ const PRESSURE_PAUSE: Duration = Duration::from_millis(1);
 /// Threads the kernel may keep per shard for what cannot be polled for: half-closes, and Unix dials to a full backlog.
 const WORKERS: u32 = 32;
 
+/// What a ring may do once it is enabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Freedom {
+    /// Everything. It is enabled as it is made.
+    Whole,
+    /// What the driver does. Everything must be registered before [`Ring::enable`].
+    Confined,
+}
+
 /// An io_uring with its bookkeeping.
 pub(super) struct Ring {
     uring: IoUring,
+    freedom: Freedom,
     name: RingName,
     /// Entries that came while the submission queue was full and could not be submitted.
     waiting: VecDeque<Entry>,
@@ -47,8 +58,8 @@ pub(super) struct Ring {
 
 impl Ring {
     /// Makes a ring of the size asked for, or smaller if locked memory is short.
-    pub(super) fn new(sq: u32, cq: u32) -> Result<Ring, RingError> {
-        let uring = shrink_to_fit(sq, cq, build)?;
+    pub(super) fn new(sq: u32, cq: u32, freedom: Freedom) -> Result<Ring, RingError> {
+        let uring = shrink_to_fit(sq, cq, |sq, cq| build(sq, cq, freedom))?;
         if !(uring.params().is_feature_nodrop() && uring.params().is_feature_ext_arg()) {
             return Err(Feature::Waits.missing(io::Error::from_raw_os_error(libc::ENOSYS)));
         }
@@ -57,12 +68,25 @@ impl Ring {
         let name = RingName::Fd(uring.as_raw_fd());
         Ok(Ring {
             uring,
+            freedom,
             name,
             waiting: VecDeque::new(),
             in_flight: 0,
             min_wait: false,
             counts: DriverCounts::default(),
         })
+    }
+
+    /// Lets it run, from this thread. A confined ring takes nothing before, and only what `confine` lists after.
+    pub(super) fn enable(&mut self) -> io::Result<()> {
+        match self.freedom {
+            Freedom::Whole => Ok(()),
+            Freedom::Confined => {
+                let submitter = self.uring.submitter();
+                submitter.register_restrictions(&mut restrictions())?;
+                submitter.register_enable_rings()
+            }
+        }
     }
 
     /// Lets waits linger for fuller batches from now on.
@@ -265,8 +289,12 @@ impl Drop for Ring {
     }
 }
 
-fn build(sq: u32, cq: u32) -> io::Result<IoUring> {
-    IoUring::builder()
+fn build(sq: u32, cq: u32, freedom: Freedom) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    if freedom == Freedom::Confined {
+        builder.setup_r_disabled();
+    }
+    builder
         // Submissions come from this thread only, and completions are prepared only when it asks for them: no
         // interrupt of the running shard, no lock. (`COOP_TASKRUN` would add nothing to that.)
         .setup_single_issuer()

@@ -13,9 +13,11 @@ use super::datagrams::Datagram;
 use super::kernel::{Buffer, Carried, Kernel, Ready};
 use super::net::Net;
 use super::ops::{Credit, Op, What};
+use super::trace::Happened;
 use crate::buffer::{LentChain, Pool, SendChain};
 use crate::driver::{Caps, Completion, Driver, DriverCounts, Payload, Wait};
 use crate::handoff::wake::Wake;
+use crate::id::ShardId;
 use crate::net::{Addr, Dial};
 use crate::time::Time;
 use crate::token::Token;
@@ -52,12 +54,15 @@ impl SimDriver {
         shared.kernels.push(Kernel::new(slots));
         let caps = Caps {
             driver: "sim",
+            refused: None,
             incremental_buffers: shared.faults.incremental_buffers,
             recv_budget: shared.faults.recv_budget,
             min_wait: false,
             registered_ring: false,
             peer_cmd: true,
             msg_ring: false,
+            pass: true,
+            restrictions: false,
             masked: Vec::new(),
         };
         drop(shared);
@@ -68,7 +73,12 @@ impl SimDriver {
     fn push(&mut self, token: Token, what: What) {
         self.operations += 1;
         let op = Op { token, what, number: self.operations, not_before: Time::ZERO, ending: false };
-        self.net.borrow_mut().kernels[self.shard].pushed.push(op);
+        let net = &mut *self.net.borrow_mut();
+        net.trace.add(net.now, Happened::Pushed(self.shard, token));
+        net.kernels[self.shard].pushed.push(op);
+        if net.rng.chance(net.faults.submit_full) {
+            net.submit_pushed(self.shard);
+        }
     }
 
     /// Moves what a completion carries to where the shard finds it.
@@ -139,12 +149,20 @@ impl Driver for SimDriver {
         self.peers[index as usize].take().expect("a peer address is taken once")
     }
 
+    fn pass(&mut self, slot: u32, to: ShardId, there: Token, token: Token) {
+        self.push(token, What::Pass { slot, to: usize::from(to.0), there });
+    }
+
     fn dial(&mut self, dial: &Dial, token: Token) {
-        self.push(token, What::Dial { addr: dial.addr.clone() });
+        self.push(token, What::Dial { route: dial.route.clone() });
     }
 
     fn poll_readable(&mut self, slot: u32, token: Token) {
         self.push(token, What::Poll { slot, spurious: false });
+    }
+
+    fn poll_hangup(&mut self, slot: u32, token: Token) {
+        self.push(token, What::Watch { slot });
     }
 
     fn recv_once(&mut self, slot: u32, token: Token) {

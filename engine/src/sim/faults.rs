@@ -3,6 +3,7 @@
 //! Two kinds. *Gentle* faults are what any kernel and network may do at any time: with them alone nothing may be lost.
 //! *Rough* faults end connections or refuse them: with them, what arrived must still be a prefix of what was sent.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
 
@@ -14,6 +15,20 @@ macro_rules! faults {
         #[derive(Debug, Clone, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Faults { $($(#[doc = $doc])* pub $field: $type,)* }
+
+        impl Faults {
+            /// The name of each option.
+            pub const NAMES: &[&str] = &[$(stringify!($field)),*];
+
+            /// Sets the option of this name to what [`Faults::none`] has; `false` if there was nothing to set.
+            fn quiet(&mut self, name: &str) -> bool {
+                let none = Faults::none();
+                match name {
+                    $(stringify!($field) => std::mem::replace(&mut self.$field, none.$field) != none.$field,)*
+                    _ => false,
+                }
+            }
+        }
 
         impl fmt::Display for Faults {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,6 +66,10 @@ faults! {
     recv_budget: bool,
     /// Gentle: provided buffers are used up bit by bit.
     incremental_buffers: bool,
+    /// Gentle: the kernel takes some of what is submitted, and the rest the next time, as it does with EAGAIN and EBUSY.
+    submit_again: u32,
+    /// Gentle: the submission queue is full, so what was pushed is submitted on the spot.
+    submit_full: u32,
     /// Rough: accepting finds no descriptor, and the connection is gone.
     table_full: u32,
     /// Rough: per segment, the connection breaks instead.
@@ -59,6 +78,29 @@ faults! {
     dial_failure: u32,
     /// Rough: a datagram is lost.
     datagram_loss: u32,
+    /// Longest time an operation on a file takes.
+    disk_latency: Duration,
+    /// Rough: a sync of a file or of a directory fails.
+    sync_failure: u32,
+    /// Rough: a write fails, with some of it done.
+    write_failure: u32,
+    /// Rough: bytes that fit on the disk.
+    disk_size: usize,
+}
+
+thread_local! {
+    static LEFT_OUT: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Leaves the faults of these names out of every simulation on this thread: what of them a failure needs is found by trying.
+pub fn leave_out(names: &[&str]) {
+    LEFT_OUT.replace(names.iter().map(|&name| name.to_owned()).collect());
+}
+
+/// These faults without what is left out.
+pub(super) fn left(mut faults: Faults) -> Faults {
+    LEFT_OUT.with_borrow(|names| names.iter().for_each(|name| _ = faults.quiet(name)));
+    faults
 }
 
 impl Faults {
@@ -78,10 +120,16 @@ impl Faults {
             roaming_slots: false,
             recv_budget: true,
             incremental_buffers: true,
+            submit_again: 0,
+            submit_full: 0,
             table_full: 0,
             reset: 0,
             dial_failure: 0,
             datagram_loss: 0,
+            disk_latency: Duration::ZERO,
+            sync_failure: 0,
+            write_failure: 0,
+            disk_size: usize::MAX,
         }
     }
 
@@ -105,6 +153,9 @@ impl Faults {
         faults.roaming_slots = rng.chance(500);
         faults.recv_budget = rng.chance(700);
         faults.incremental_buffers = rng.chance(700);
+        faults.submit_again = [0, 0, 50, 300][rng.index(4)];
+        faults.submit_full = [0, 0, 50, 300][rng.index(4)];
+        faults.disk_latency = Duration::from_micros([0, 100, 10_000][rng.index(3)]);
         faults
     }
 
@@ -116,13 +167,25 @@ impl Faults {
             reset: [0, 5, 30][rng.index(3)],
             dial_failure: [0, 100, 400][rng.index(3)],
             datagram_loss: [0, 50, 400][rng.index(3)],
+            sync_failure: [0, 0, 5, 50][rng.index(4)],
+            write_failure: [0, 0, 20, 100][rng.index(4)],
+            disk_size: [usize::MAX, usize::MAX, 20_000][rng.index(3)],
             ..Faults::gentle(seed)
         }
     }
 
     /// The same without the faults that end connections: what is begun under `rough` may end in peace.
     pub fn healed(&self) -> Faults {
-        Faults { table_full: 0, reset: 0, dial_failure: 0, datagram_loss: 0, ..self.clone() }
+        Faults {
+            table_full: 0,
+            reset: 0,
+            dial_failure: 0,
+            datagram_loss: 0,
+            sync_failure: 0,
+            write_failure: 0,
+            disk_size: usize::MAX,
+            ..self.clone()
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::datagrams::Datagram;
 use super::net::{Acceptor, Close, EndId, Event, Net, Owner};
 use super::ops::{Op, What};
+use super::trace::Happened;
 use crate::driver::{Completion, DriverCounts, Payload, Wait};
 use crate::handoff::wake::Wake;
 use crate::net::Addr;
@@ -23,6 +24,8 @@ use crate::token::{Kind, Token};
 pub(super) struct Kernel {
     /// The shard has to tick: something may be there for it.
     pub(super) look: bool,
+    /// The shard has stopped.
+    pub(super) gone: bool,
     /// When it ticked last.
     pub(super) ticked: Time,
     /// When it has to tick anyway.
@@ -90,6 +93,7 @@ impl Kernel {
     pub(super) fn new(slots: u32) -> Kernel {
         Kernel {
             look: true,
+            gone: false,
             ticked: Time::ZERO,
             deadline: None,
             slept: false,
@@ -110,6 +114,11 @@ impl Kernel {
     /// Sockets in slots.
     pub(super) fn open_slots(&self) -> usize {
         self.slots.iter().flatten().count()
+    }
+
+    /// A dial is under way.
+    pub(super) fn dials(&self) -> bool {
+        self.active.iter().chain(&self.pushed).any(|op| matches!(op.what, What::Dial { .. }))
     }
 
     pub(super) fn end(&self, slot: u32) -> EndId {
@@ -139,7 +148,8 @@ impl Kernel {
     /// Nothing of a connection may be under way when its slot is closed.
     pub(super) fn assert_alone(&self, slot: u32) {
         let of_slot = |token: Token| {
-            let kinds = [Kind::Peer, Kind::Poll, Kind::Recv, Kind::Send, Kind::Shutdown, Kind::Cancel];
+            let kinds =
+                [Kind::Peer, Kind::Poll, Kind::Watch, Kind::Recv, Kind::Send, Kind::Shutdown, Kind::Cancel, Kind::Pass];
             kinds.contains(&token.kind()) && token.slot() == slot
         };
         let tokens = self.active.iter().chain(&self.pushed).map(|op| op.token);
@@ -175,6 +185,18 @@ impl Net {
         }
     }
 
+    /// A shard has stopped: its ring goes, with the connections that were passed to it and that it never heard of.
+    pub(super) fn stop(&mut self, shard: usize) {
+        self.kernels[shard].gone = true;
+        let unheard = std::mem::take(&mut self.kernels[shard].ready);
+        for ready in unheard.iter().filter(|ready| ready.completion.token.kind() == Kind::Passed) {
+            if let Some(end) = self.kernels[shard].slots[ready.completion.result as usize].take() {
+                self.close(end, Close::InOrder);
+            }
+        }
+        self.kernels[shard].ready = unheard;
+    }
+
     /// Puts a socket into a slot: the lowest or any; `None` if all are taken.
     pub(super) fn take_slot(&mut self, shard: usize, end: EndId) -> Option<u32> {
         let slots = &self.kernels[shard].slots;
@@ -196,10 +218,7 @@ impl Net {
     /// Submits what was pushed, runs what can run, and notes how long the shard would have slept.
     pub(super) fn enter(&mut self, shard: usize, wait: Wait) {
         self.kernels[shard].counts.enters += 1;
-        for op in std::mem::take(&mut self.kernels[shard].pushed) {
-            self.kernels[shard].counts.submissions += 1;
-            self.submit(shard, op);
-        }
+        let again = self.submit_pushed(shard);
         let rounds = self.rng.between(1, 3);
         let mut left_some = false;
         for _ in 0..rounds {
@@ -215,7 +234,24 @@ impl Net {
         };
         let woken = kernel.woken.0.swap(false, Ordering::Relaxed);
         let early = kernel.deadline.is_some_and(|deadline| deadline > now);
-        kernel.slept = early && kernel.ready.is_empty() && !left_some && !woken;
+        kernel.slept = early && kernel.ready.is_empty() && !left_some && !woken && !again;
+    }
+
+    /// Submits what was pushed, in order; says whether the kernel has left some of it for the next time.
+    pub(super) fn submit_pushed(&mut self, shard: usize) -> bool {
+        let mut pushed = std::mem::take(&mut self.kernels[shard].pushed);
+        let taken = match self.rng.chance(self.faults.submit_again) {
+            true => self.rng.index(pushed.len() + 1),
+            false => pushed.len(),
+        };
+        let left = pushed.split_off(taken);
+        for op in pushed {
+            self.kernels[shard].counts.submissions += 1;
+            self.submit(shard, op);
+        }
+        let again = !left.is_empty();
+        self.kernels[shard].pushed = left;
+        again
     }
 
     /// Runs each operation that can run once, in any order; some wait for the next time.
@@ -246,6 +282,7 @@ impl Net {
     }
 
     pub(super) fn post_ready(&mut self, shard: usize, token: Token, result: i32, more: bool, carried: Carried) {
+        self.trace.add(self.now, Happened::Completed(shard, token, result, more));
         let completion = Completion { token, result, more, payload: Payload::None };
         self.kernels[shard].ready.push_back(Ready { completion, carried });
     }

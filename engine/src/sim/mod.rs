@@ -11,23 +11,33 @@
 //! | `oracle` | what must hold: order of callbacks, and nothing left in the end |
 //! | `driver`, `kernel`, `ops` | the driver seam over simulated operations |
 //! | `net`, `datagrams` | streams and datagrams on their way |
+//! | `disk` | files that are lost or torn where they were not synced |
 //! | `peer`, `script` | the other side |
+//! | `mass` | ten million connections, with a kernel of its own |
 //! | `faults`, `rng` | what goes wrong, and chance |
+//! | `trace` | what happened last, for a failure's message |
 
 mod datagrams;
+mod disk;
 mod driver;
 mod faults;
 mod kernel;
+mod mass;
 mod net;
 mod ops;
 mod oracle;
 mod peer;
 mod rng;
 mod script;
+mod trace;
 mod world;
 
-pub use faults::Faults;
+pub use disk::Disks;
+#[cfg(test)]
+pub(crate) use disk::quiet_disk;
+pub use faults::{Faults, leave_out};
+pub use mass::Mass;
 pub use peer::PeerState;
 pub use rng::Rng;
 pub use script::{Pace, Script};
-pub use world::{PeerId, Sim, SocketId};
+pub use world::{PeerId, Sim, SocketId, quiet};

@@ -16,6 +16,7 @@ use super::faults::Faults;
 use super::kernel::Kernel;
 use super::peer::Peers;
 use super::rng::Rng;
+use super::trace::Trace;
 use crate::net::Addr;
 use crate::time::Time;
 
@@ -33,6 +34,7 @@ pub(super) struct Net {
     pub(super) udp: UdpNet,
     /// Who listens on an address, in the order of adoption.
     pub(super) listening: BTreeMap<String, Vec<Acceptor>>,
+    pub(super) trace: Trace,
     events: BinaryHeap<Reverse<(Time, u64, Event)>>,
 }
 
@@ -115,6 +117,7 @@ impl Net {
             peers: Peers::default(),
             udp: UdpNet::default(),
             listening: BTreeMap::new(),
+            trace: Trace::default(),
             events: BinaryHeap::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::kernel::{Carried, DatagramSocket};
 use super::net::{Close, Net, Owner};
 use crate::buffer::LentChain;
-use crate::net::Addr;
+use crate::net::Route;
 use crate::time::Time;
 use crate::token::Token;
 
@@ -23,8 +23,10 @@ pub(super) struct Op {
 pub(super) enum What {
     Accept { listener: u32 },
     Peer { slot: u32 },
-    Dial { addr: Addr },
+    Pass { slot: u32, to: usize, there: Token },
+    Dial { route: Route },
     Poll { slot: u32, spurious: bool },
+    Watch { slot: u32 },
     Recv { slot: u32, credit: Credit },
     Send { slot: u32, chain: LentChain, first: Vec<u8>, taken: usize },
     Shutdown { slot: u32 },
@@ -105,6 +107,7 @@ impl Net {
         let wanted = match &op.what {
             What::Accept { listener } => kernel.has_waiting(*listener),
             What::Poll { slot, spurious } => *spurious || end(*slot).readable(),
+            What::Watch { slot } => end(*slot).fin || end(*slot).broken,
             What::Recv { slot, .. } => end(*slot).readable(),
             What::Send { slot, .. } => end(*slot).broken || self.room(kernel.end(*slot)) > 0,
             What::DatagramRecv { socket } => {
@@ -130,12 +133,27 @@ impl Net {
                 let (addr, result) = if end.broken { (None, -libc::ENOTCONN) } else { (end.remote, 0) };
                 self.post_ready(shard, token, result, false, Carried::Peer(addr));
             }
-            What::Dial { addr } => {
-                let result = if op.ending { -libc::ECANCELED } else { self.connect_out(shard, &addr) };
+            What::Pass { slot, to, there } => {
+                let result = self.pass(shard, slot, to, there);
+                self.complete(shard, token, result);
+            }
+            What::Dial { route } => {
+                let result = if op.ending { -libc::ECANCELED } else { self.connect_out(shard, &route) };
                 self.complete(shard, token, result);
             }
             What::Poll { .. } => {
                 let result = if op.ending && self.rng.chance(500) { -libc::ECANCELED } else { 0 };
+                self.complete(shard, token, result);
+            }
+            What::Watch { slot } => {
+                let broken = self.ends[self.kernels[shard].end(slot)].broken;
+                let result = if op.ending {
+                    -libc::ECANCELED
+                } else if broken {
+                    -libc::ECONNRESET
+                } else {
+                    0
+                };
                 self.complete(shard, token, result);
             }
             What::Shutdown { slot } => {
@@ -179,7 +197,9 @@ impl Net {
             let other = self.ends[end].other;
             self.ends[other].refused = true;
             self.close(end, Close::InOrder);
-            self.complete(shard, op.token, -libc::ENFILE);
+            // The system's table is full, or the process's.
+            let errno = if self.rng.chance(500) { libc::ENFILE } else { libc::EMFILE };
+            self.complete(shard, op.token, -errno);
             return None;
         };
         let more = !self.rng.chance(self.faults.queue_full);
@@ -187,15 +207,30 @@ impl Net {
         more.then_some(op)
     }
 
-    fn connect_out(&mut self, shard: usize, addr: &Addr) -> i32 {
+    /// The connection gets a slot of another shard, too; closing the one here then only frees that.
+    fn pass(&mut self, shard: usize, slot: u32, to: usize, there: Token) -> i32 {
+        if self.kernels[to].gone {
+            return -libc::EOWNERDEAD;
+        }
+        let end = self.kernels[shard].end(slot);
+        let full = self.rng.chance(self.faults.table_full);
+        let Some(arrived) = (!full).then(|| self.take_slot(to, end)).flatten() else {
+            return -libc::ENFILE;
+        };
+        self.complete(to, there, arrived as i32);
+        self.look_at(end);
+        0
+    }
+
+    fn connect_out(&mut self, shard: usize, route: &Route) -> i32 {
         if self.rng.chance(self.faults.dial_failure) {
             return -[libc::ECONNREFUSED, libc::ETIMEDOUT, libc::ENETUNREACH][self.rng.index(3)];
         }
         if self.kernels[shard].open_slots() == self.kernels[shard].slots.len() {
             return -libc::ENFILE;
         }
-        let from = self.kernels[shard].own_addr(shard);
-        let Some(end) = self.connect(addr, Owner::Shard(shard), Some(from)) else {
+        let from = route.source.unwrap_or_else(|| self.kernels[shard].own_addr(shard));
+        let Some(end) = self.connect(&route.to, Owner::Shard(shard), Some(from)) else {
             return -libc::ECONNREFUSED;
         };
         self.take_slot(shard, end).map_or(-libc::ENFILE, |slot| slot as i32)
@@ -296,7 +331,9 @@ impl Net {
         let end = kernel.end(slot);
         kernel.slots[slot as usize] = None;
         let how = if kernel.resets[slot as usize] { Close::Abort } else { Close::InOrder };
-        self.close(end, how);
+        if self.ends[end].owner == Owner::Shard(shard) {
+            self.close(end, how);
+        }
         self.complete(shard, token, 0);
     }
 

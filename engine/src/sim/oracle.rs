@@ -69,6 +69,11 @@ impl Endpoint for Watched {
         self.endpoint.read_closed(core, slot)
     }
 
+    fn room(&mut self, core: &mut Core, slot: u32) -> Outcome {
+        self.assert_open(slot, "room");
+        self.endpoint.room(core, slot)
+    }
+
     fn writable(&mut self, core: &mut Core, slot: u32) -> Outcome {
         self.assert_open(slot, "writable");
         self.endpoint.writable(core, slot)

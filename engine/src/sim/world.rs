@@ -3,25 +3,29 @@
 //! Time jumps only when nobody has anything to do; a tick takes a moment. Invariant: whoever might have something to do
 //! is stepped before time jumps; whoever keeps being busy without a rest is caught spinning.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::disk::{Disks, SimStorage};
 use super::driver::{SharedNet, SimDatagram, SimDriver, SimListener};
-use super::faults::Faults;
+use super::faults::{self, Faults};
+use super::kernel::Kernel;
 use super::net::{Acceptor, Net};
 use super::oracle::{self, Watched};
 use super::peer::PeerState;
 use super::rng::Rng;
 use super::script::Script;
-use crate::builder::{Builder, EndpointSeat, Place, ShardParts, ThreadHost};
+use super::trace::Happened;
+use crate::builder::{Builder, EndpointSeat, EngineParts, Place, ShardParts, ThreadHost};
 use crate::control::Socket;
 use crate::driver::Driver;
 use crate::engine::StartError;
 use crate::handle::{Handle, Order};
 use crate::net::Addr;
 use crate::shard::Shard;
+use crate::spread::Sharing;
 use crate::stats::EngineStats;
 use crate::time::Time;
 
@@ -47,6 +51,9 @@ pub struct Sim {
     handle: Handle,
     shards: Vec<Option<Shard<SimDriver>>>,
     threads: Vec<SimThread>,
+    storages: Vec<SimStorage>,
+    /// Directories of services that are not of this life.
+    disks: Disks,
     steps_at_once: u32,
     ports: u16,
 }
@@ -55,15 +62,24 @@ pub struct Sim {
 struct SimThread {
     host: ThreadHost,
     look: bool,
+    /// It is stepped without asking: its last step left more, or there was none.
+    more: bool,
     deadline: Option<Time>,
+}
+
+impl SimThread {
+    fn is_awake(&self) -> bool {
+        !self.host.host.is_stopped() && !self.host.inbox.is_dozing()
+    }
 }
 
 /// Who is to be stepped.
 #[derive(Debug, Clone, Copy)]
-enum Actor {
+pub(super) enum Actor {
     Shard(usize),
     Thread(usize),
     Peer(usize),
+    Storage(usize),
 }
 
 impl Sim {
@@ -73,14 +89,27 @@ impl Sim {
     ///
     /// What [`Builder::start`] would refuse.
     pub fn new(seed: u64, faults: Faults, builder: Builder) -> Result<Sim, StartError> {
+        Sim::on_disks(seed, faults, builder, Disks::default())
+    }
+
+    /// The same, on what a life before this one left on its disks.
+    ///
+    /// # Errors
+    ///
+    /// What [`Builder::start`] would refuse.
+    pub fn on_disks(seed: u64, faults: Faults, builder: Builder, mut disks: Disks) -> Result<Sim, StartError> {
         let handle = builder.handle().clone();
         let slots = builder.config.connections_per_shard.min(SLOTS);
-        let net = Rc::new(RefCell::new(Net::new(seed, faults)));
+        let net = Rc::new(RefCell::new(Net::new(seed, faults::left(faults))));
         let mut port = 50_000;
         let addrs = handle.clone();
-        let (parts, threads) = builder.into_parts(seed, |seat, shards| Ok(bind(seat, shards, &addrs, &mut port)))?;
-        let threads = threads.into_iter().map(|host| SimThread { host, look: true, deadline: None }).collect();
-        let mut sim = Sim { seed, net, handle, shards: Vec::new(), threads, steps_at_once: 0, ports: 1024 };
+        let EngineParts { shards: parts, threads, storages } =
+            builder.into_parts(seed, |seat, shards| Ok(bind(seat, shards, &addrs, &mut port)))?;
+        let storages = storages.into_iter().map(|seat| SimStorage::new(seat, &mut disks, &net)).collect();
+        let threads =
+            threads.into_iter().map(|host| SimThread { host, look: true, more: true, deadline: None }).collect();
+        let mut sim =
+            Sim { seed, net, handle, shards: Vec::new(), threads, storages, disks, steps_at_once: 0, ports: 1024 };
         for part in parts {
             let shard = sim.shard(part, slots).map_err(StartError::Thread)?;
             sim.shards.push(Some(shard));
@@ -193,6 +222,11 @@ impl Sim {
         self.net.borrow().kernels.iter().map(|kernel| kernel.open_slots()).sum()
     }
 
+    /// Whether a dial waits for its answer, or for its timeout.
+    fn dials(&self) -> bool {
+        self.net.borrow().kernels.iter().any(Kernel::dials)
+    }
+
     /// Binds a datagram socket outside the engine.
     pub fn datagram_socket(&mut self, addr: SocketAddr) -> SocketId {
         SocketId(self.net.borrow_mut().bind_outside(addr), addr)
@@ -217,7 +251,6 @@ impl Sim {
     /// Runs until `condition` holds; `false` if it does not within `limit` of virtual time.
     pub fn run_until(&mut self, mut condition: impl FnMut(&Sim) -> bool, limit: Duration) -> bool {
         let end = self.now() + limit;
-        self.look_at_all();
         loop {
             if condition(self) {
                 return true;
@@ -247,7 +280,7 @@ impl Sim {
     ///
     /// When that does not happen within `limit` of virtual time, or something is left.
     pub fn quiesce(&mut self, limit: Duration) {
-        let over = self.run_until(|sim| sim.peers_over() && sim.connections() == 0, limit);
+        let over = self.run_until(|sim| sim.peers_over() && sim.connections() == 0 && !sim.dials(), limit);
         let states: Vec<_> = self.peers().into_iter().map(|peer| self.state(peer)).collect();
         let left: String = self.shards.iter().flatten().map(oracle::describe).collect();
         assert!(over, "not quiet after {limit:?}: peers {states:?}, connections{left}");
@@ -268,10 +301,25 @@ impl Sim {
         self.handle.drain(deadline);
         let stopped = self.run_until(Sim::is_stopped, deadline + Duration::from_secs(10));
         assert!(stopped, "the drain did not end: {} connections", self.connections());
+        assert_eq!(self.connections(), 0, "sockets outlive their shards");
         self.handle.order_services(Order::Stop);
         let ended = |sim: &Sim| sim.threads.iter().all(|thread| thread.host.host.is_stopped());
         let ended = self.run_until(ended, Duration::from_secs(10));
         assert!(ended, "a service did not stop");
+    }
+
+    /// The machine loses its power: what was not synced is kept, torn or lost as the seed has it, and what is left is
+    /// for [`Sim::on_disks`]. Connections and memory are gone, and nothing is checked of them.
+    pub fn crash(mut self) -> Disks {
+        let mut disks = std::mem::take(&mut self.disks);
+        for shard in self.shards.iter_mut().flatten() {
+            shard.core.forget_sends();
+        }
+        for storage in self.storages.drain(..) {
+            let (dir, image) = storage.crash();
+            disks.insert(dir, image);
+        }
+        disks
     }
 
     /// Steps somebody who may have something to do, if anybody has.
@@ -280,21 +328,34 @@ impl Sim {
             return false;
         };
         self.steps_at_once += 1;
+        {
+            let net = &mut *self.net.borrow_mut();
+            net.trace.add(net.now, Happened::Stepped(actor));
+        }
         assert!(self.steps_at_once < STEPS_AT_ONCE, "somebody spins at {:?}: {actor:?}", self.now());
         match actor {
             Actor::Shard(shard) => self.step_shard(shard),
             Actor::Thread(thread) => self.step_thread(thread),
             Actor::Peer(peer) => self.net.borrow_mut().step_peer(peer),
+            Actor::Storage(storage) => self.storages[storage].step(),
         }
         true
     }
 
     fn choose(&mut self) -> Option<Actor> {
+        let busy: Vec<bool> = self.storages.iter_mut().map(SimStorage::is_due).collect();
         let net = &mut *self.net.borrow_mut();
-        let shards = (0..self.shards.len()).filter(|&shard| self.shards[shard].is_some() && net.kernels[shard].look);
-        let threads = (0..self.threads.len()).filter(|&thread| self.threads[thread].look);
+        let looks = |&number: &usize| {
+            let shard = self.shards[number].as_ref();
+            shard.is_some_and(|shard| net.kernels[number].look || !shard.inbox.is_dozing())
+        };
+        let shards = (0..self.shards.len()).filter(looks);
+        let awake = |&thread: &usize| self.threads[thread].look || self.threads[thread].is_awake();
+        let threads = (0..self.threads.len()).filter(awake);
         let peers = (0..net.peers.look.len()).map(Actor::Peer);
-        let actors: Vec<Actor> = shards.map(Actor::Shard).chain(threads.map(Actor::Thread)).chain(peers).collect();
+        let storages = (0..busy.len()).filter(|&storage| busy[storage]).map(Actor::Storage);
+        let actors = shards.map(Actor::Shard).chain(threads.map(Actor::Thread)).chain(peers).chain(storages);
+        let actors: Vec<Actor> = actors.collect();
         if actors.is_empty() {
             return None;
         }
@@ -321,25 +382,25 @@ impl Sim {
         kernel.ticked = now;
         let did_something = !kernel.slept;
         kernel.look |= did_something || shard.more || !kernel.pushed.is_empty();
+        // It sleeps on, if it may, until its kernel or its bell wakes it.
+        kernel.look |= !kernel.look && !shard.doze();
         drop(net);
         if !goes_on {
+            self.net.borrow_mut().stop(number);
             oracle::assert_at_rest(shard, &self.net.borrow());
             let stopped = self.shards[number].take();
             if let Some(last) = stopped.filter(|_| self.is_stopped()) {
                 oracle::assert_counts_at_rest(&last);
             }
         }
-        if did_something {
-            self.look_at_all();
-        }
     }
 
     fn step_thread(&mut self, number: usize) {
         let now = self.now();
         let thread = &mut self.threads[number];
-        let SimThread { host: ThreadHost { host, inbox, .. }, look, deadline } = thread;
+        let SimThread { host: ThreadHost { host, inbox, .. }, look, more, deadline } = thread;
         let due = host.next_deadline().is_some_and(|deadline| deadline <= now);
-        if host.is_stopped() || !due && inbox.try_sleep(|| host.is_idle()).is_some() {
+        if host.is_stopped() || !due && !*more && inbox.doze(|| host.is_idle()) {
             *look = false;
             *deadline = host.next_deadline();
             return;
@@ -347,18 +408,9 @@ impl Sim {
         for lane in inbox.drain() {
             host.rung(lane);
         }
-        host.step(now);
-        self.look_at_all();
-    }
-
-    /// Something was done that others may have to act on.
-    fn look_at_all(&mut self) {
-        for kernel in &mut self.net.borrow_mut().kernels {
-            kernel.look = true;
-        }
-        for thread in &mut self.threads {
-            thread.look = true;
-        }
+        *more = host.step(now);
+        // It looks around once more before it sleeps.
+        *look = true;
     }
 
     /// When the next thing happens by itself.
@@ -367,7 +419,8 @@ impl Sim {
         let live = |number: &usize| self.shards[*number].is_some();
         let shards = (0..self.shards.len()).filter(live).filter_map(|number| net.kernels[number].deadline);
         let threads = self.threads.iter().filter_map(|thread| thread.deadline);
-        shards.chain(threads).chain(net.next_event()).min()
+        let storages = self.storages.iter().filter_map(SimStorage::next_time);
+        shards.chain(threads).chain(storages).chain(net.next_event()).min()
     }
 
     fn advance(&mut self, to: Time) {
@@ -384,11 +437,22 @@ impl Sim {
     }
 }
 
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether failures of simulations on this thread are kept to themselves: for tests that expect them.
+pub fn quiet(quiet: bool) {
+    QUIET.set(quiet);
+}
+
 impl Drop for Sim {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            let faults = self.net.try_borrow().map(|net| net.faults.to_string()).unwrap_or_default();
-            eprintln!("simulation failed: MEGAMUX_SIM_SEED={} at {:?}\n{faults}", self.seed, self.time_of_failure());
+        if std::thread::panicking() && !QUIET.get() {
+            let said = self.net.try_borrow().map(|net| (net.faults.to_string(), net.trace.to_string()));
+            let (faults, trace) = said.unwrap_or_default();
+            let (seed, at) = (self.seed, self.time_of_failure());
+            eprintln!("simulation failed: seed {seed} at {at:?}\n{faults}\nwhat happened last:\n{trace}");
         }
     }
 }
@@ -415,9 +479,12 @@ fn bind(seat: &EndpointSeat, shards: usize, handle: &Handle, port: &mut u16) -> 
     let sockets = |make: &dyn Fn() -> Socket| (0..shards).map(|_| make()).collect();
     match &seat.place {
         Place::Inside => sockets(&|| Socket::None),
-        Place::Listen(addr, _) => {
+        Place::Listen(addr, _, inherited) => {
             let addr = bound(addr);
-            sockets(&|| Socket::Listener(Box::new(SimListener(addr.clone())), addr.clone()))
+            let sharing = Sharing::of(&addr, inherited.is_some());
+            let listener = || Socket::Listener(Box::new(SimListener(addr.clone())), sharing);
+            let accepts = |&shard: &usize| sharing.accepts(seat.spec.id, shard, shards);
+            (0..shards).map(|shard| Some(shard).filter(accepts).map_or(Socket::None, |_| listener())).collect()
         }
         Place::Datagram(addr) => match bound(addr) {
             Addr::Tcp(addr) => sockets(&|| Socket::Datagram(Box::new(SimDatagram(addr)))),

@@ -80,6 +80,32 @@ impl Histogram {
             .map(move |(bucket, &count)| ((bucket + 1 < BUCKETS).then(|| bound(bucket)), count))
     }
 
+    /// What was counted since `earlier`, a snapshot of the same histogram. Counts never fall, so a bucket that seems to
+    /// have is one of another histogram, and counts as nothing new.
+    pub fn since(&self, earlier: &Histogram) -> Histogram {
+        Histogram {
+            buckets: std::array::from_fn(|at| self.buckets[at].saturating_sub(earlier.buckets[at])),
+            sum_nanos: self.sum_nanos.saturating_sub(earlier.sum_nanos),
+        }
+    }
+
+    /// How long the longest of the shortest `percent` of all spans was at most: the bound of its bucket, so up to twice
+    /// the truth. `None` when nothing was counted, or when that span is beyond the last bound.
+    ///
+    /// # Panics
+    ///
+    /// When `percent` is not within 0 to 100.
+    pub fn percentile(&self, percent: f64) -> Option<Duration> {
+        assert!((0.0..=100.0).contains(&percent), "{percent} is no percentage");
+        let rank = (self.count() as f64 * percent / 100.0).ceil().max(1.0) as u64;
+        let mut counted = 0;
+        let reached = self.buckets().find(|(_, count)| {
+            counted += count;
+            counted >= rank
+        });
+        reached.and_then(|(bound, _)| bound)
+    }
+
     /// The bucket a span falls into.
     pub(super) fn bucket_of(nanos: u64) -> usize {
         // Bounds are inclusive: 2^b itself still belongs to the bucket that ends there.

@@ -21,7 +21,7 @@ pub struct Metric<'a> {
     /// What its value counts; the name says it too.
     pub unit: Unit,
     /// What tells it from the metric's other samples.
-    pub labels: Labels,
+    pub labels: Labels<'a>,
     /// The value.
     pub value: Value<'a>,
 }
@@ -58,11 +58,11 @@ pub enum Unit {
 /// The labels of one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Labels {
+pub struct Labels<'a> {
     /// The index of the shard.
     pub shard: Option<u32>,
     /// Name and word of the metric's own label.
-    pub own: Option<(&'static str, &'static str)>,
+    pub own: Option<(&'static str, &'a str)>,
 }
 
 /// The value of one sample.

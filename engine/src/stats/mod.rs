@@ -9,8 +9,10 @@
 mod cells;
 mod figures;
 mod metric;
+mod named;
 
 use crate::close_reason::CloseReason;
+use crate::listing::{EndpointRow, ServiceRow};
 use crate::time::Time;
 
 use cells::{Cell64, CellFamily, HistogramCells, Read, SinceCell};
@@ -85,6 +87,8 @@ shard_metrics! {
     slots: value = Gauge None "megamux_slots";
     /// Connections accepted from listeners.
     accepts: value = Counter None "megamux_accepts_total";
+    /// Connections accepted here and passed to other shards.
+    passed: value = Counter None "megamux_passed_total";
     /// Connections refused, by what refused them.
     refusals: family(RefusalCause) = Counter None "megamux_refusals_total";
     /// Outgoing connections begun.
@@ -123,7 +127,7 @@ shard_metrics! {
     starved: value = Gauge None "megamux_starved_connections";
     /// Receive buffers that the kernel has or may get now.
     buffers_free: value = Gauge None "megamux_buffers_free";
-    /// Bytes queued to be sent now.
+    /// Bytes held now by send queues and unread beginnings of frames, as budgets count them.
     send_queue_bytes: value = Gauge Bytes "megamux_send_queue_bytes";
     /// Bytes kept now as the beginnings of incomplete frames.
     remainder_bytes: value = Gauge Bytes "megamux_remainder_bytes";
@@ -133,10 +137,12 @@ shard_metrics! {
     handoff_occupancy: value = Gauge None "megamux_handoff_occupancy";
     /// Permits refused because a handoff ring was full: reads paused instead.
     permits_refused: value = Counter None "megamux_permits_refused_total";
-    /// Open and close messages that wait now for room in a handoff ring.
+    /// Open and close messages, and replies on their way back, that wait now for room in a handoff ring.
     lifecycle_waiting: value = Gauge None "megamux_lifecycle_waiting";
     /// Replies whose connection was gone.
     replies_gone: value = Counter None "megamux_replies_gone_total";
+    /// Of these, replies that were not given back to their service, because too many were on their way back.
+    replies_lost: value = Counter None "megamux_replies_lost_total";
     /// Wakes sent to sleeping shards and services.
     wakes_sent: value = Counter None "megamux_wakes_sent_total";
     /// Wakes not sent, because the other side was awake.
@@ -145,6 +151,12 @@ shard_metrics! {
     timers_fired: value = Counter None "megamux_timers_fired_total";
     /// Panics of handlers and services, each contained.
     panics: value = Counter None "megamux_panics_total";
+    /// Time that the shard's thread spent on a CPU.
+    cpu_ns: value = Counter Seconds "megamux_cpu_seconds_total";
+    /// Entries of the submission queue, 0 where there is none.
+    submission_entries: value = Gauge None "megamux_submission_entries";
+    /// Entries of the completion queue, 0 where there is none.
+    completion_entries: value = Gauge None "megamux_completion_entries";
     /// Time per tick, without its wait in the kernel.
     ticks: histogram = Histogram Seconds "megamux_tick_seconds";
     /// How long the tick in progress has run, 0 while the shard waits: large means stalled.
@@ -174,6 +186,10 @@ pub struct EngineStats {
     pub shards: Vec<ShardSnapshot>,
     /// Panics of services, each followed by a restart.
     pub service_panics: u64,
+    /// Every endpoint, over all shards.
+    pub endpoints: Vec<EndpointRow>,
+    /// Every service.
+    pub services: Vec<ServiceRow>,
 }
 
 impl EngineStats {
@@ -186,11 +202,13 @@ impl EngineStats {
         total
     }
 
-    /// Every metric of every shard, labelled with its shard; the samples of one metric stand together.
+    /// Every metric of every shard, labelled with its shard, then those of endpoints and services, labelled with their
+    /// names; the samples of one metric stand together.
     pub fn metrics(&self) -> impl Iterator<Item = Metric<'_>> {
-        DEFINITIONS.iter().flat_map(|definition| {
+        let of_shards = DEFINITIONS.iter().flat_map(|definition| {
             (0..).zip(&self.shards).flat_map(|(index, shard)| definition.metrics(Some(index), shard))
-        })
+        });
+        of_shards.chain(named::metrics(self))
     }
 }
 
@@ -285,7 +303,7 @@ mod tests {
 
     fn engine(shards: &[ShardStats], at: Time) -> EngineStats {
         let shards = shards.iter().map(|shard| shard.snapshot(at)).collect();
-        EngineStats { at, shards, service_panics: 0 }
+        EngineStats { at, shards, ..EngineStats::default() }
     }
 
     #[test]
@@ -362,6 +380,26 @@ mod tests {
         assert_eq!(filled, [(bound(256), 2), (bound(512), 2), (bound(1024), 1), (bound(1 << 30), 1), (None, 2)]);
         assert_eq!(ticks.count(), 8);
         assert!(ticks.sum() > Duration::from_nanos(u64::MAX / 2));
+    }
+
+    #[test]
+    fn a_histogram_tells_percentiles_of_the_time_between_two_readings() {
+        let cells = HistogramCells::default();
+        let record = |nanos, times| (0..times).for_each(|_| cells.record(Duration::from_nanos(nanos)));
+        let read = || cells.read(Time::ZERO);
+        assert_eq!(read().percentile(50.0), None);
+        record(1_000_000, 50);
+        let earlier = read();
+        record(200, 90);
+        record(1000, 9);
+        record(3_000_000_000, 1);
+        let lately = read().since(&earlier);
+        assert_eq!((lately.count(), lately.sum()), (100, Duration::from_nanos(90 * 200 + 9 * 1000 + 3_000_000_000)));
+        let at = |percent| lately.percentile(percent);
+        assert_eq!((at(0.0), at(90.0)), (Some(Duration::from_nanos(256)), Some(Duration::from_nanos(256))));
+        assert_eq!((at(90.1), at(99.0)), (Some(Duration::from_nanos(1024)), Some(Duration::from_nanos(1024))));
+        assert_eq!(at(100.0), None, "beyond the last bound");
+        assert_eq!(earlier.since(&read()).count(), 0);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use megamux_engine::net::Addr;
 use megamux_engine::{
-    Builder, CloseReason, Config, ConnInfo, Cx, Engine, Handle, Handler, NoService, Pin, RecvBuf, TimerKey,
+    Builder, CloseReason, Config, ConnInfo, Cx, DriverChoice, EndpointId, Engine, Handle, Handler, NoService, Pin,
+    RecvBuf, TimerKey,
 };
 
 /// Long enough for a loaded machine; only a failing test waits for it.
@@ -22,7 +23,18 @@ pub fn config(shards: usize) -> Config {
     config.pin = Pin::None;
     config.connections_per_shard = 1024;
     config.buffers = 16;
+    config.driver = driver();
     config
+}
+
+/// The driver that the tests run on: `MEGAMUX_DRIVER`.
+pub fn driver() -> DriverChoice {
+    match std::env::var("MEGAMUX_DRIVER").as_deref() {
+        Ok("epoll") => DriverChoice::Epoll,
+        Ok("uring") => DriverChoice::Uring,
+        Ok(other) => panic!("MEGAMUX_DRIVER={other} is no driver: uring or epoll"),
+        Err(_) => DriverChoice::Auto,
+    }
 }
 
 pub fn builder(shards: usize) -> Builder {
@@ -33,6 +45,14 @@ pub fn builder(shards: usize) -> Builder {
 pub fn addr(engine: &Engine) -> SocketAddr {
     match engine.local_addrs().first() {
         Some((_, Addr::Tcp(addr))) => *addr,
+        other => panic!("no TCP listener: {other:?}"),
+    }
+}
+
+/// Where one of several is bound.
+pub fn addr_of(engine: &Engine, endpoint: EndpointId) -> SocketAddr {
+    match engine.local_addrs().into_iter().find(|(id, _)| *id == endpoint) {
+        Some((_, Addr::Tcp(addr))) => addr,
         other => panic!("no TCP listener: {other:?}"),
     }
 }
@@ -115,6 +135,14 @@ impl Client {
         assert!(line.ends_with('\n'), "the connection ended after {line:?}");
         line.truncate(line.len() - 1);
         line
+    }
+
+    /// So many bytes.
+    #[track_caller]
+    pub fn exactly(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.reader.read_exact(&mut bytes).expect("so many bytes");
+        bytes
     }
 
     /// Everything until FIN.

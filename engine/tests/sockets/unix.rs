@@ -39,3 +39,23 @@ fn connections_over_a_unix_socket_have_no_peer_address() {
     drain(engine);
     let _ = std::fs::remove_file(path);
 }
+
+#[test]
+fn connections_over_a_unix_socket_are_spread_over_the_shards_in_turn() {
+    let path = std::env::temp_dir().join(format!("megamux-spread-{}.sock", std::process::id()));
+    let mut builder = builder(3);
+    builder.listen(Listen::unix(&path), &NO_SERVICE, |_| script(|cx, on| on.echo(cx))).unwrap();
+    let engine = builder.start().unwrap();
+    let mut clients: Vec<_> = (0..30).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    for client in &mut clients {
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client.write_all(b"whose").unwrap();
+        client.read_exact(&mut [0; 5]).unwrap();
+    }
+    let stats = engine.stats();
+    let live: Vec<u64> = stats.shards.iter().map(|shard| shard.connections.total()).collect();
+    assert_eq!((live, stats.total().accepts, stats.total().passed), (vec![10, 10, 10], 30, 20));
+    drop(clients);
+    drain(engine);
+    let _ = std::fs::remove_file(path);
+}

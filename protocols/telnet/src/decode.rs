@@ -1,4 +1,4 @@
-//! One connection's decoder: from received bytes to events.
+//! One connection's decoder: from received bytes to events. What options' messages mean is in the file `message`.
 //!
 //! Owns where in the stream the connection stands, its options' states, and whatever of a line or subnegotiation cannot be
 //! left in the input.
@@ -12,16 +12,21 @@
 //!
 //! Must not: act on options beyond the stream itself (echoing, paging) or allocate for a subnegotiation nobody reads.
 
+use crate::charset::{self, Charset, Charsets};
 use crate::codes::{CR, IAC, LF, NUL, SB, SE};
 use crate::event::{Command, TelnetEvent};
 use crate::held::Held;
-use crate::negotiation::{Negotiation, RequestError, Verb, Wish};
+use crate::linemode::{Characters, LineMode, MAX_TABLE};
+use crate::message::interpret;
+use crate::negotiation::{Negotiation, Verb};
 use crate::option::{Side, Support, TelnetOption};
+use crate::status::MAX_STATUS;
+use crate::terminal::Cycle;
 use memchr::{memchr, memchr3};
 use thiserror::Error;
 
 /// The longest line in bytes, without its end. It is what a terminal driver takes (`MAX_CANON` and its kin), and it is all
-/// that [`Telnet::next_event`] ever leaves unread.
+/// that [`Telnet::next_event`](crate::Telnet::next_event) ever leaves unread.
 pub const MAX_LINE: usize = 4 * 1024;
 
 /// The most bytes between a subnegotiation's option and its end. What real peers send (environments, terminal types) is
@@ -31,31 +36,57 @@ pub const MAX_SUBNEGOTIATION: usize = 16 * 1024;
 const _: () = assert!(MAX_LINE < u16::MAX as usize, "the searched part of a line is counted in a u16");
 const _: () = assert!(MAX_SUBNEGOTIATION < u16::MAX as usize, "parameters are counted in a u16");
 
-/// One end of a telnet connection.
-///
-/// ```
-/// use megamux_telnet::{Support, Telnet, TelnetEvent};
-///
-/// let mut telnet = Telnet::new(Support::SERVER);
-/// let mut answers = Vec::new();
-/// let mut input = &b"who\r\n\xff\xfd\x63half a li"[..];
-///
-/// assert_eq!(telnet.next_event(&mut input, &mut answers), Ok(Some(TelnetEvent::Line(b"who"))));
-/// assert_eq!(telnet.next_event(&mut input, &mut answers), Ok(None));
-/// assert_eq!(answers, b"\xff\xfc\x63"); // DO of an unknown option: WONT
-/// assert_eq!(input, b"half a li"); // to stand in front of the next bytes
-/// ```
+/// What a peer may be answered beyond what it sent, over the whole connection, in bytes: reports of all options and tables of
+/// special characters are longer than the requests for them.
+pub const ANSWER_GRANT: u16 = 1024;
+
+const _: () = assert!(ANSWER_GRANT as usize > 4 * (MAX_STATUS + MAX_TABLE), "whoever asks a few times is answered");
+
+/// From bytes to events, and to answers.
 #[derive(Debug)]
-pub struct Telnet {
+pub(crate) struct Decoder {
     held: Held,
-    negotiation: Negotiation,
-    state: State,
+    pub(crate) line_mode: LineMode,
+    pub(crate) characters: Characters,
+    pub(crate) negotiation: Negotiation,
+    pub(crate) state: State,
+    pub(crate) cycle: Cycle,
+    /// How many bytes the peer may still be answered: [`ANSWER_GRANT`] and what it sent, less what it was answered.
+    pub(crate) credit: u16,
+    /// Our timing marks that are not answered.
+    pub(crate) marks: u8,
+    pub(crate) charset: charset::Waiting,
+    pub(crate) charsets: Charsets,
+    pub(crate) flow: Flow,
+    pub(crate) is_server: bool,
     /// The last data byte was a CR: an LF or NUL that follows belongs to it.
     after_cr: bool,
     /// The line was refused and is dropped up to its end.
-    skipping: bool,
-    /// The held line has been told and goes with the next call.
-    told: bool,
+    pub(crate) skipping: bool,
+    /// What is held and has been told, and goes with the next call.
+    told: Told,
+    /// What follows from the peer is compressed.
+    pub(crate) inflating: bool,
+}
+
+/// How data becomes events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// [`TelnetEvent::Line`]: what a user types, edited at the terminal.
+    Lines,
+    /// [`TelnetEvent::Text`] and [`TelnetEvent::Newline`], an end of line told at its CR: what a user types, key by key.
+    Keys,
+    /// The same, a CR alone being text: what a server shows.
+    Shown,
+    /// [`TelnetEvent::Text`] alone: binary data.
+    Raw,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Line,
+    Parameters(TelnetOption),
 }
 
 /// Why the connection cannot go on. Each is the peer's fault.
@@ -68,11 +99,23 @@ pub enum TelnetError {
         /// The code of the option it is about.
         option: u8,
     },
+    /// Compression was begun without having been agreed to: nothing that follows can be read.
+    #[error("compression was begun without agreement")]
+    UnagreedCompression,
+    /// Compression was begun inside a compressed stream.
+    #[error("compression was begun twice")]
+    NestedCompression,
+    /// A compressed stream is not zlib's.
+    #[error("a compressed stream is corrupt")]
+    CorruptCompression,
+    /// A compressed stream becomes more than [`MAX_INFLATE_RATIO`](crate::MAX_INFLATE_RATIO) times longer.
+    #[error("a compressed stream becomes too long")]
+    InflateBomb,
 }
 
 /// What the next byte is.
 #[derive(Debug, Clone, Copy)]
-enum State {
+pub(crate) enum State {
     /// Data or IAC. The first `searched` bytes of the input are known to hold only plain data of one line.
     Data { searched: u16 },
     /// The byte after IAC.
@@ -88,7 +131,7 @@ enum State {
 }
 
 impl State {
-    const DATA: Self = Self::Data { searched: 0 };
+    pub(crate) const DATA: Self = Self::Data { searched: 0 };
 }
 
 /// What came of looking for data. Events are made of it where they are returned: an event that is handed from function to
@@ -104,60 +147,96 @@ enum Data<'i> {
     Newline,
 }
 
-impl Telnet {
-    /// A connection as it begins: every option off, nothing said. `support` is what the peer may turn on.
-    #[must_use]
-    pub const fn new(support: Support) -> Self {
+impl Decoder {
+    pub(crate) const fn new(support: Support, is_server: bool) -> Self {
         Self {
             held: Held::NOTHING,
+            line_mode: LineMode::NONE,
+            characters: Characters::NONE,
             negotiation: Negotiation::new(support),
             state: State::DATA,
+            cycle: Cycle::NEW,
+            credit: ANSWER_GRANT,
+            marks: 0,
+            charset: charset::Waiting::No,
+            charsets: Charsets::of(&[Charset::Utf8, Charset::Ascii]),
+            flow: if is_server { Flow::Lines } else { Flow::Shown },
+            is_server,
             after_cr: false,
             skipping: false,
-            told: false,
+            told: Told::Nothing,
+            inflating: false,
         }
     }
 
-    /// Decodes up to the next event, moves `input` past what it read, and appends to `out` what the peer must be answered.
-    ///
-    /// To be called until it gives `None`; what is then left of `input`, never more than [`MAX_LINE`] bytes, is to stand in
-    /// front of the bytes of the next call. A caller without room for an event may stop earlier and leave the whole rest
-    /// of the input in front in the same way.
-    ///
-    /// Over a connection `out` grows by at most the number of bytes read: an answer is three bytes long and takes a message
-    /// of three bytes. A request to turn an option on that is refused is answered each time it is repeated; a message that
-    /// asks for what is already so is not answered (RFC 1143 section 7).
-    ///
-    /// # Errors
-    ///
-    /// The connection is to be closed. Calling again with the same input gives the same error.
-    pub fn next_event<'s, 'i: 's>(
+    /// See [`Telnet::next_event`](crate::Telnet::next_event).
+    #[inline]
+    pub(crate) fn next_event<'s, 'i: 's>(
         &'s mut self,
         input: &mut &'i [u8],
         out: &mut Vec<u8>,
     ) -> Result<Option<TelnetEvent<'s>>, TelnetError> {
-        if self.told {
-            self.told = false;
-            self.held.clear_line();
+        match std::mem::replace(&mut self.told, Told::Nothing) {
+            Told::Nothing => {}
+            Told::Line => self.held.clear_line(),
+            Told::Parameters(_) => self.held.clear_parameters(),
         }
-        if !self.held.line().is_empty() && self.is_character_mode() {
+        if self.flow != Flow::Lines && !self.held.line().is_empty() {
             // Typed before character mode began, and never to be a line now.
-            self.told = true;
+            self.told = Told::Line;
             return Ok(Some(TelnetEvent::Text(self.held.line())));
         }
         while let Some(&byte) = input.first() {
-            let State::Data { searched } = self.state else {
-                match self.control(byte, input, out)? {
-                    Some(event) => return Ok(Some(event)),
-                    None => continue,
+            if byte == IAC && matches!(self.state, State::Data { .. }) {
+                // Plain commands and doubled IACs that lie whole in the input need none of the states below.
+                match **input {
+                    [_, IAC, ..] if self.flow == Flow::Lines => {
+                        let has_room = self.escaped_run(input);
+                        if has_room {
+                            continue;
+                        }
+                    }
+                    [_, IAC, ..] if self.is_server => {
+                        let all = *input;
+                        *input = &all[2..];
+                        self.credit(2);
+                        self.after_cr = false;
+                        return Ok(Some(TelnetEvent::Text(&all[1..2])));
+                    }
+                    [_, code, ..] => {
+                        if let Some(command) = Command::from_code(code).filter(|&c| c != Command::EndOfRecord) {
+                            *input = &input[2..];
+                            self.credit(2);
+                            self.erase(command);
+                            return Ok(Some(TelnetEvent::Command(command)));
+                        }
+                    }
+                    _ => {}
                 }
+            }
+            let before = input.len();
+            let State::Data { searched } = self.state else {
+                let answered = out.len();
+                let event = self.control(byte, input, out)?;
+                self.credit(before - input.len());
+                // At most what was just read and ANSWER_GRANT: see `subnegotiated`.
+                self.credit = self.credit.saturating_sub((out.len() - answered) as u16);
+                if event.is_some() {
+                    return Ok(event);
+                }
+                if let Told::Parameters(option) = self.told {
+                    return Ok(interpret(option, self.held.parameters(), self.facts()));
+                }
+                continue;
             };
-            match self.data(usize::from(searched), byte, input) {
+            let data = self.data(usize::from(searched), byte, input);
+            self.credit(before - input.len());
+            match data {
                 Data::Again => {}
                 Data::Starved => break,
                 Data::Line(line) => return Ok(Some(TelnetEvent::Line(line))),
                 Data::HeldLine => {
-                    self.told = true;
+                    self.told = Told::Line;
                     return Ok(Some(TelnetEvent::Line(self.held.line())));
                 }
                 Data::LineTooLong => return Ok(Some(TelnetEvent::LineTooLong)),
@@ -169,51 +248,23 @@ impl Telnet {
         Ok(None)
     }
 
-    /// Asks that the option be on: WILL for our side, DO for the peer's. It is on once [`TelnetEvent::OptionOn`] says so.
-    ///
-    /// # Errors
-    ///
-    /// Nothing was asked, because nothing needs to be.
-    pub fn turn_on(&mut self, side: Side, option: TelnetOption, out: &mut Vec<u8>) -> Result<(), RequestError> {
-        self.negotiation.want(Verb { side, wish: Wish::On }, option, out)
+    /// Bytes allocated beyond the struct.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.held.heap_bytes() + self.characters.heap_bytes()
     }
 
-    /// Demands that the option be off: WONT for our side, DONT for the peer's. It has no effect from here on, and
-    /// [`TelnetEvent::OptionOff`] tells when the peer knows.
-    ///
-    /// # Errors
-    ///
-    /// Nothing was asked, because nothing needs to be.
-    pub fn turn_off(&mut self, side: Side, option: TelnetOption, out: &mut Vec<u8>) -> Result<(), RequestError> {
-        self.negotiation.want(Verb { side, wish: Wish::Off }, option, out)
+    /// Takes over what a compressed stream left of a line.
+    pub(crate) fn keep(&mut self, rest: &[u8]) {
+        if !rest.is_empty() {
+            // Only a line is ever left unread; a command that began in the stream goes on behind it.
+            self.state = State::DATA;
+            self.hold_line(rest);
+        }
     }
 
-    /// Offers to echo. With [`will_suppress_go_ahead`](Self::will_suppress_go_ahead) it asks for character mode.
-    pub fn will_echo(&mut self, out: &mut Vec<u8>) -> Result<(), RequestError> {
-        self.turn_on(Side::Local, TelnetOption::Echo, out)
-    }
-
-    /// Offers to send without go-ahead.
-    pub fn will_suppress_go_ahead(&mut self, out: &mut Vec<u8>) -> Result<(), RequestError> {
-        self.turn_on(Side::Local, TelnetOption::SuppressGoAhead, out)
-    }
-
-    /// Asks for the size of the peer's window, now and whenever it changes.
-    pub fn do_naws(&mut self, out: &mut Vec<u8>) -> Result<(), RequestError> {
-        self.turn_on(Side::Remote, TelnetOption::WindowSize, out)
-    }
-
-    /// Whether the option is in effect on that side.
-    #[must_use]
-    pub fn is_on(&self, side: Side, option: TelnetOption) -> bool {
-        self.negotiation.is_on(side, option)
-    }
-
-    /// Whether the peer sends each character as it is typed and we echo it: both of RFC 857 and RFC 858 are on. Then
-    /// [`TelnetEvent::Text`] and [`TelnetEvent::Newline`] stand in for [`TelnetEvent::Line`].
-    #[must_use]
-    pub fn is_character_mode(&self) -> bool {
-        self.is_on(Side::Local, TelnetOption::Echo) && self.is_on(Side::Local, TelnetOption::SuppressGoAhead)
+    #[inline]
+    fn credit(&mut self, read: usize) {
+        self.credit = self.credit.saturating_add(u16::try_from(read).unwrap_or(u16::MAX));
     }
 
     #[inline]
@@ -224,16 +275,49 @@ impl Telnet {
             self.state = State::Iac;
             return Data::Again;
         }
+        if self.flow == Flow::Shown {
+            return self.shown(first, input);
+        }
         if self.after_cr {
             // CR LF and CR NUL are one end of line (RFC 854, RFC 1123 section 3.3.1), told at the CR. A command between the
             // two bytes is not data and parts nothing.
             self.after_cr = false;
+            if !self.is_server {
+                return Data::Text(b"\r"); // shown before binary began, and not told yet
+            }
             if first == LF || first == NUL {
                 *input = &input[1..];
                 return Data::Again;
             }
         }
-        if self.is_character_mode() { self.typed(input) } else { self.line(searched, input) }
+        match self.flow {
+            Flow::Lines => self.line(searched, input),
+            Flow::Raw => raw(input),
+            Flow::Keys | Flow::Shown => self.typed(input),
+        }
+    }
+
+    /// What a server shows: CR LF ends a line, CR NUL is a CR (RFC 854), and nobody waits for a line to end.
+    #[inline]
+    fn shown<'i>(&mut self, first: u8, input: &mut &'i [u8]) -> Data<'i> {
+        let all = *input;
+        if self.after_cr {
+            self.after_cr = false;
+            if first == LF {
+                *input = &all[1..];
+                return Data::Newline;
+            }
+            if first == NUL {
+                *input = &all[1..];
+            }
+            return Data::Text(b"\r");
+        }
+        if first == CR {
+            *input = &all[1..];
+            self.after_cr = true;
+            return Data::Again;
+        }
+        self.typed(input)
     }
 
     #[inline]
@@ -278,6 +362,7 @@ impl Telnet {
         }
     }
 
+    /// Keys. A CR stands in front only where it ends a line.
     #[inline]
     fn typed<'i>(&mut self, input: &mut &'i [u8]) -> Data<'i> {
         let all = *input;
@@ -315,8 +400,8 @@ impl Telnet {
                 // IAC cannot be an option here: it begins the end of a subnegotiation that names none.
                 self.state = if byte == IAC { State::Iac } else { State::Sub { option: byte, len: 0 } };
             }
-            State::Sub { option, len } => return self.parameters(option, len, input),
-            State::SubIac { option, len } => return self.parameters_iac(option, len, byte, input),
+            State::Sub { option, len } => return self.parameters(option, len, input, out),
+            State::SubIac { option, len } => return self.parameters_iac(option, len, byte, input, out),
         }
         Ok(None)
     }
@@ -333,7 +418,10 @@ impl Telnet {
                     self.state = State::Verb(verb);
                 } else if let Some(command) = Command::from_code(byte) {
                     self.erase(command);
-                    return Some(TelnetEvent::Command(command));
+                    // RFC 885 section 2: without the option it is a NOP.
+                    let is_told =
+                        command != Command::EndOfRecord || self.is_on(Side::Remote, TelnetOption::EndOfRecord);
+                    return is_told.then_some(TelnetEvent::Command(command));
                 }
                 // Else not a command of any RFC, or SE that ends nothing: dropped, and data goes on.
             }
@@ -341,11 +429,27 @@ impl Telnet {
         None
     }
 
+    /// Takes doubled IACs in the middle of a line, as many as stand in a row. Says whether there was room for any.
+    fn escaped_run(&mut self, input: &mut &[u8]) -> bool {
+        let room = if self.skipping { usize::MAX } else { MAX_LINE - self.held.line().len() };
+        let count = input.chunks_exact(2).take(room).take_while(|pair| **pair == [IAC, IAC]).count();
+        *input = &input[2 * count..];
+        self.credit(2 * count);
+        if count > 0 {
+            self.after_cr = false;
+            self.state = State::DATA;
+            if !self.skipping {
+                self.held.add_iacs_to_line(count);
+            }
+        }
+        count > 0
+    }
+
     /// IAC IAC: one data byte 255.
     fn escaped<'i>(&mut self, byte: &'i [u8]) -> Option<TelnetEvent<'i>> {
-        self.after_cr = false;
-        if self.is_character_mode() {
-            return Some(TelnetEvent::Text(byte));
+        let after_cr = std::mem::take(&mut self.after_cr);
+        if self.flow != Flow::Lines {
+            return Some(TelnetEvent::Text(if after_cr && !self.is_server { b"\r\xff" } else { byte }));
         }
         if !self.skipping && self.held.line().len() == MAX_LINE {
             self.refuse_line();
@@ -355,32 +459,21 @@ impl Telnet {
         None
     }
 
-    #[inline]
-    fn negotiate<'i>(&mut self, verb: Verb, code: u8, out: &mut Vec<u8>) -> Option<TelnetEvent<'i>> {
-        self.state = State::DATA;
-        let (option, wish) = self.negotiation.hear(verb, code, out)?;
-        if self.is_character_mode() {
-            self.skipping = false; // what follows are keys, not the rest of a refused line
-        }
-        Some(match wish {
-            Wish::On => TelnetEvent::OptionOn(verb.side, option),
-            Wish::Off => TelnetEvent::OptionOff(verb.side, option),
-        })
-    }
-
     fn parameters<'i>(
         &mut self,
         option: u8,
         len: u16,
         input: &mut &'i [u8],
+        out: &mut Vec<u8>,
     ) -> Result<Option<TelnetEvent<'i>>, TelnetError> {
         let all = *input;
         let (run, rest) = all.split_at(memchr(IAC, all).unwrap_or(all.len()));
         let after = Self::longer(option, len, run.len())?;
         if let (0, [_, SE, rest @ ..]) = (len, rest) {
+            let told = self.subnegotiated(option, run, run.len() + 2, out)?;
             self.state = State::DATA;
             *input = rest;
-            return Ok(self.subnegotiated(option, run));
+            return Ok(told.and_then(|option| interpret(option, run, self.facts())));
         }
         self.hold_parameters(option, run);
         self.state = State::Sub { option, len: after };
@@ -398,6 +491,7 @@ impl Telnet {
         len: u16,
         byte: u8,
         input: &mut &'i [u8],
+        out: &mut Vec<u8>,
     ) -> Result<Option<TelnetEvent<'i>>, TelnetError> {
         match byte {
             IAC => {
@@ -405,22 +499,25 @@ impl Telnet {
                 self.hold_parameters(option, &[IAC]);
                 self.state = State::Sub { option, len };
                 *input = &input[1..];
-                Ok(None)
             }
             SE => {
-                let step = self.subnegotiated(option, self.held.parameters());
-                self.held.clear_parameters();
+                let parameters = self.held.take_parameters();
+                let told = self.subnegotiated(option, &parameters, 1, out);
+                self.held.put_parameters(parameters);
+                match told? {
+                    Some(option) => self.told = Told::Parameters(option),
+                    None => self.held.clear_parameters(),
+                }
                 self.state = State::DATA;
                 *input = &input[1..];
-                Ok(step)
             }
             // No RFC gives this a meaning. The subnegotiation never ended, so it is dropped, and the command stands.
             _ => {
                 self.held.clear_parameters();
                 self.state = State::Iac;
-                Ok(None)
             }
         }
+        Ok(None)
     }
 
     fn longer(option: u8, len: u16, by: usize) -> Result<u16, TelnetError> {
@@ -429,22 +526,6 @@ impl Telnet {
             return Err(TelnetError::SubnegotiationTooLong { option });
         }
         Ok(len as u16)
-    }
-
-    /// A whole subnegotiation. One about an option that is not on, or not in its form, is ignored (RFC 855).
-    fn subnegotiated<'i>(&self, option: u8, parameters: &[u8]) -> Option<TelnetEvent<'i>> {
-        match (TelnetOption::from_code(option), parameters) {
-            // RFC 1073 section 2: width and height, each with the high byte first.
-            (Some(TelnetOption::WindowSize), &[w1, w0, h1, h0])
-                if self.is_on(Side::Remote, TelnetOption::WindowSize) =>
-            {
-                Some(TelnetEvent::WindowSize {
-                    columns: u16::from_be_bytes([w1, w0]),
-                    rows: u16::from_be_bytes([h1, h0]),
-                })
-            }
-            _ => None,
-        }
     }
 
     /// EC and EL undo what stands in the line so far (RFC 854). In character mode there is no line here to undo.
@@ -473,4 +554,11 @@ impl Telnet {
         self.skipping = true;
         self.held.clear_line();
     }
+}
+
+#[inline]
+fn raw<'i>(input: &mut &'i [u8]) -> Data<'i> {
+    let (run, rest) = input.split_at(memchr(IAC, input).unwrap_or(input.len()));
+    *input = rest;
+    Data::Text(run)
 }

@@ -3,7 +3,14 @@
 //! Owns the borrowed event and the list of plain commands. These never leave the handler's call; what is told to services is
 //! in [`crate::console`].
 
+use crate::charset::Charset;
+use crate::environment::{AskedVariables, Variables};
+use crate::gmcp::Gmcp;
+use crate::linemode::{LineMode, SpecialCharacters};
 use crate::option::{Side, TelnetOption};
+use crate::server_status::ServerStatus;
+use crate::status::StatusReport;
+use crate::terminal::TerminalFeatures;
 
 /// One thing the peer said. Slices are ranges of the input wherever the bytes lay whole in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +37,50 @@ pub enum TelnetEvent<'a> {
         /// The height.
         rows: u16,
     },
+    /// One of the names of the peer's terminal, after [`Telnet::ask_terminal_type`](crate::Telnet::ask_terminal_type). Peers
+    /// that keep the MUD standard tell the client's name first and the terminal's second; others the terminal's at once. The
+    /// next one is asked for until the peer repeats itself or tells its features.
+    TerminalType(&'a [u8]),
+    /// What the peer's terminal can do, in the MUD standard's bits. No more names follow.
+    TerminalFeatures(TerminalFeatures),
+    /// The peer asks for a name of our terminal, for the `round`th time since the option is on (from 0). To be answered
+    /// with [`Telnet::terminal_type`](crate::Telnet::terminal_type).
+    TerminalTypeAsked {
+        /// How often it was asked before.
+        round: u8,
+    },
+    /// Variables of the user's environment. They are what a stranger says: data, never arguments of a program.
+    Environment(Variables<'a>),
+    /// The peer asks for variables of our environment. To be answered with
+    /// [`Telnet::environment`](crate::Telnet::environment).
+    EnvironmentAsked(AskedVariables<'a>),
+    /// Both ends use this character set from here on.
+    Charset(Charset),
+    /// The peer knows none of the character sets we asked for.
+    CharsetRejected,
+    /// Lines are edited and signals are made at the terminal as this says.
+    LineMode(LineMode),
+    /// Which keys edit and signal at the peer's terminal. Answers have been made.
+    SpecialCharacters(SpecialCharacters<'a>),
+    /// Which options the peer holds to be on.
+    Status(StatusReport<'a>),
+    /// The peer has read everything up to one of our [`Telnet::timing_mark`](crate::Telnet::timing_mark)s.
+    TimingMark,
+    /// The peer marked this place in its stream. It has been answered.
+    TimingMarkAsked,
+    /// A message beside the text.
+    Gmcp(Gmcp<'a>),
+    /// What the server tells about itself.
+    ServerStatus(ServerStatus<'a>),
+    /// What follows from the peer is compressed. Decoding it takes some 50 KiB until it ends.
+    CompressionBegan,
+    /// What follows from the peer is no longer compressed.
+    CompressionEnded,
+    /// Compressed bytes were read and no event came of them yet; call again. It bounds what one call inflates.
+    Inflated,
 }
+
+const _: () = assert!(size_of::<TelnetEvent<'_>>() <= 24, "events are made once per line");
 
 /// A command without parameters: IAC and one byte (RFC 854; the first three RFC 1184, end of record RFC 885).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,7 +92,7 @@ pub enum Command {
     Suspend = 237,
     /// ABORT: abort the current process.
     Abort = 238,
-    /// EOR: the end of a record.
+    /// EOR: the end of a record. Told only while [`TelnetOption::EndOfRecord`] is on.
     EndOfRecord = 239,
     /// NOP: nothing; sent to see whether the connection lives.
     NoOperation = 241,
@@ -69,6 +119,13 @@ impl Command {
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
+    }
+
+    /// Whether the user wants what runs to stop, by whichever key: IP, BRK or ABORT. A terminal in line mode with
+    /// [`LineMode::TRAPSIG`] makes these of keys (RFC 1184 section 2.2).
+    #[must_use]
+    pub const fn is_interrupt(self) -> bool {
+        matches!(self, Self::InterruptProcess | Self::Break | Self::Abort)
     }
 
     pub(crate) const fn from_code(code: u8) -> Option<Self> {

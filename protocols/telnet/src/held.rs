@@ -5,6 +5,8 @@
 //! Invariant: one pointer while there is nothing to hold. The decoder checks the limits before it adds; what is here is at most
 //! [`MAX_LINE`](crate::MAX_LINE) and [`MAX_SUBNEGOTIATION`](crate::MAX_SUBNEGOTIATION) bytes long.
 
+use crate::codes::IAC;
+
 #[derive(Debug, Default)]
 pub(crate) struct Held(Option<Box<Parts>>);
 
@@ -25,6 +27,11 @@ impl Held {
         if !run.is_empty() {
             self.0.get_or_insert_default().line.extend_from_slice(run);
         }
+    }
+
+    pub(crate) fn add_iacs_to_line(&mut self, count: usize) {
+        let line = &mut self.0.get_or_insert_default().line;
+        line.resize(line.len() + count, IAC);
     }
 
     pub(crate) fn clear_line(&mut self) {
@@ -48,6 +55,21 @@ impl Held {
         if !run.is_empty() {
             self.0.get_or_insert_default().parameters.extend_from_slice(run);
         }
+    }
+
+    /// The parameters, to be read while their owner changes; [`put_parameters`](Self::put_parameters) gives them back.
+    pub(crate) fn take_parameters(&mut self) -> Vec<u8> {
+        self.0.as_mut().map(|parts| std::mem::take(&mut parts.parameters)).unwrap_or_default()
+    }
+
+    pub(crate) fn put_parameters(&mut self, parameters: Vec<u8>) {
+        if let Some(parts) = &mut self.0 {
+            parts.parameters = parameters;
+        }
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |parts| size_of::<Parts>() + parts.line.capacity() + parts.parameters.capacity())
     }
 
     pub(crate) fn clear_parameters(&mut self) {

@@ -39,6 +39,9 @@ pub enum RequestError {
     /// The same was asked before, and the peer has not answered yet.
     #[error("the same was asked already and is not answered yet")]
     AlreadyAsked,
+    /// The option is not on, so its subnegotiation means nothing to the peer (RFC 855).
+    #[error("the option is not on")]
+    NotOn,
 }
 
 /// What a message asks of an option.
@@ -69,7 +72,7 @@ impl Verb {
     }
 
     /// Says this to the peer about the option with this code.
-    fn say(self, code: u8, out: &mut Vec<u8>) {
+    pub(crate) fn say(self, code: u8, out: &mut Vec<u8>) {
         let verb = match (self.side, self.wish) {
             (Side::Local, Wish::On) => WILL,
             (Side::Local, Wish::Off) => WONT,
@@ -89,6 +92,19 @@ impl Negotiation {
     /// Whether the option is in effect. While a request is open it is not (RFC 1143 section 2).
     pub(crate) fn is_on(&self, side: Side, option: TelnetOption) -> bool {
         self.sides[option.index()].state(side) == Q::Yes
+    }
+
+    /// Whether the peer may still hold the option to be on: it is, or we asked it off and the answer is under way.
+    pub(crate) fn may_be_on(&self, side: Side, option: TelnetOption) -> bool {
+        matches!(self.sides[option.index()].state(side), Q::Yes | Q::WantNo | Q::WantNoOpposite)
+    }
+
+    pub(crate) const fn accepts(&self, side: Side, option: TelnetOption) -> bool {
+        self.support.accepts(side, option)
+    }
+
+    pub(crate) fn set_support(&mut self, support: Support) {
+        self.support = support;
     }
 
     /// Takes a message from the peer and answers it. Returns what the option has become if it settled anew.

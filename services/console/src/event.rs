@@ -9,7 +9,8 @@ use megamux_engine::{ConnId, ConnRow, ShardId};
 /// Small, because every answer may be as long as [`MAX_OUTPUT`](crate::MAX_OUTPUT); large enough for a pasted handful.
 pub const TYPE_AHEAD: u8 = 8;
 
-/// From a front to the console. Each line takes one of [`TYPE_AHEAD`] places, until it is answered.
+/// From a front to the console. Each line and each wish for completions takes one of [`TYPE_AHEAD`] places, until it is
+/// answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConsoleIn {
@@ -17,6 +18,8 @@ pub enum ConsoleIn {
     Line(String),
     /// A line was entered that is too long to be a command.
     LineTooLong,
+    /// The operator asks how this beginning of a line may go on.
+    Complete(String),
     /// The operator wants no more of the command that runs, nor of the lines typed behind it.
     Interrupt,
     /// The operator's window has this size now, in characters; 0 stands for unknown.
@@ -30,14 +33,90 @@ pub enum ConsoleIn {
     End,
 }
 
-/// From the console to a front. Text ends its lines with line feeds, and holds no other control characters but tabs.
+/// From the console to a front. Text ends its lines with line feeds, and holds no other control characters but tabs and
+/// [marks](mark).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConsoleOut {
     /// Text to show.
     Text(String),
+    /// Text of a command that goes on until it is interrupted: to show as it comes. Any key interrupts.
+    Live(String),
+    /// The same, to show in the place of what was shown last.
+    Screen(String),
+    /// The lines that were entered before are to be shown: the front has them.
+    History,
     /// The last of the text that answers the oldest unanswered line: its place is free again.
-    Answered(String),
+    Answered {
+        /// The text.
+        text: String,
+        /// What to ask for next.
+        prompt: Prompt,
+    },
+    /// How the line may go on; frees its place.
+    Completions(Completions),
+    /// The operator is asked for something, without having entered a line.
+    Prompt(Prompt),
+}
+
+/// What an operator is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Prompt {
+    /// Nothing: more will follow, or the end.
+    Nothing,
+    /// A command, in the directory with this path; the root's is empty.
+    Command(String),
+    /// A user's name.
+    User,
+    /// A password: it is not shown and not remembered.
+    Password,
+}
+
+impl Prompt {
+    /// What stands in front of the operator's cursor.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Prompt::Nothing => String::new(),
+            Prompt::Command(directory) if directory.is_empty() => "megamux> ".to_owned(),
+            Prompt::Command(directory) => format!("megamux {directory}> "),
+            Prompt::User => "login: ".to_owned(),
+            Prompt::Password => "password: ".to_owned(),
+        }
+    }
+}
+
+/// The ways a line may go on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Completions {
+    /// Where in the line the words belong, in bytes.
+    pub from: usize,
+    /// Words to stand there. One that is complete ends with a space, a directory with a slash.
+    pub words: Vec<String>,
+    /// There are more than these.
+    pub cut: bool,
+}
+
+/// Marks in text: a front turns them into colours, or leaves them out.
+pub mod mark {
+    /// From here on text is a heading.
+    pub const HEADING: char = '\u{e}';
+    /// From here on text is like any other.
+    pub const PLAIN: char = '\u{f}';
+    /// From here on text tells that something is well.
+    pub const GOOD: char = '\u{11}';
+    /// From here on text tells that something is wrong.
+    pub const BAD: char = '\u{12}';
+    /// From here on text is beside the point.
+    pub const FAINT: char = '\u{13}';
+
+    /// Whether a character is a mark.
+    #[must_use]
+    pub const fn is(c: char) -> bool {
+        matches!(c, HEADING | PLAIN | GOOD | BAD | FAINT)
+    }
 }
 
 /// One shard's part of the answer to a command about connections. Published by the console for itself: shards answer on
@@ -57,4 +136,16 @@ pub struct ConnRows {
     pub searched: usize,
     /// How many connections it has.
     pub total: usize,
+}
+
+/// A shard's answer about one connection; published like [`ConnRows`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ConnFound {
+    /// The session that asked.
+    pub session: ConnId,
+    /// Which of its commands it was.
+    pub request: u32,
+    /// The connection, if it exists.
+    pub row: Option<ConnRow>,
 }

@@ -3,8 +3,9 @@
 //! Invariant: what [`safe`] and [`safe_word`] give back cannot move a cursor, change a terminal's state, or show as anything
 //! but what it is. Must not: know what the text is about.
 
-use std::fmt::Write;
 use std::time::Duration;
+
+use unicode_width::UnicodeWidthChar;
 
 /// Text of several lines from another service: line feeds and tabs stay, a CR in front of a line feed goes, and whatever else
 /// acts on a terminal is shown as an escape.
@@ -33,10 +34,10 @@ pub(crate) fn safe_word(text: &str, most: usize) -> String {
 }
 
 fn push_safe(out: &mut String, c: char) {
-    if c.is_control() || is_deceptive(c) {
-        out.extend(c.escape_unicode());
-    } else {
+    if is_harmless(c) {
         out.push(c);
+    } else {
+        out.extend(c.escape_unicode());
     }
 }
 
@@ -45,6 +46,31 @@ fn is_deceptive(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Whether a character shows as itself and does nothing else to a terminal.
+pub(crate) fn is_harmless(c: char) -> bool {
+    !c.is_control() && !is_deceptive(c)
+}
+
+/// How many columns a character takes: none if it combines with the one before it, two if it is wide.
+pub(crate) fn columns_of(c: char) -> usize {
+    c.width().unwrap_or(0)
+}
+
+/// How many columns a text without control characters takes.
+pub(crate) fn columns(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+/// How many bytes of a text fit so many columns, with all that combines with the last character.
+pub(crate) fn fitting(text: &str, most: usize) -> usize {
+    let mut width = 0;
+    let over = text.char_indices().find(|&(_, c)| {
+        width += columns_of(c);
+        width > most
+    });
+    over.map_or(text.len(), |(at, _)| at)
 }
 
 /// Cuts `text` to at most `most` bytes, at a character's beginning; says whether it was longer.
@@ -149,7 +175,7 @@ impl Table {
     pub(crate) fn render(&self) -> String {
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            cells.map(|cell| columns(cell)).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.align.len()).map(width).collect();
         let mut out = String::new();
@@ -159,11 +185,11 @@ impl Table {
                 if out.len() > start {
                     out.push_str("  ");
                 }
-                // Writing to a string does not fail.
-                let _ = match align {
-                    Align::Left => write!(out, "{cell:<width$}"),
-                    Align::Right => write!(out, "{cell:>width$}"),
-                };
+                let blank = std::iter::repeat_n(' ', width - columns(cell));
+                match align {
+                    Align::Left => out.extend(cell.chars().chain(blank)),
+                    Align::Right => out.extend(blank.chain(cell.chars())),
+                }
             }
             out.truncate(out.trim_end_matches(' ').len());
             out.push('\n');

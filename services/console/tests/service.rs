@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use megamux_console::{Console, ConsoleIn, ConsoleOut, MAX_OUTPUT, TYPE_AHEAD, register};
-use megamux_engine::testing::{Asked, ListingAsked, Sent, ServiceTester, Watched, conn_id, conn_info, conn_row};
+use megamux_console::{Completions, Console, ConsoleIn, ConsoleOut, MAX_OUTPUT, Prompt, TYPE_AHEAD, register};
+use megamux_engine::testing::{
+    Asked, ListingAsked, RowAsked, Sent, ServiceTester, Watched, conn_id, conn_info, conn_row,
+};
 use megamux_engine::{CloseReason, Config, ConnId, ConnRow, Engine, Placement, ShardId};
-use megamux_telnet::console::{CommandEntered, RegisterCommand, ReplyStatus};
-
-const PROMPT: &str = "megamux> ";
+use megamux_telnet::console::{CommandEntered, CompletionWanted, Notice, RegisterCommand, ReplyStatus};
 
 /// A console with one session, in an engine of so many shards.
 struct Bench {
@@ -26,9 +26,11 @@ impl Bench {
         let entered = tester.watch();
         let session = tester.open(ShardId(0), None);
         let greeting = tester.sent();
-        let [Sent::Event(to, ConsoleOut::Text(text))] = &greeting[..] else { panic!("{greeting:?}") };
-        assert_eq!(*to, session);
-        assert!(text.starts_with("megamux ") && text.ends_with("\nmegamux> "), "{text:?}");
+        let [Sent::Event(to, ConsoleOut::Text(text)), Sent::Event(_, ConsoleOut::Prompt(asked))] = &greeting[..] else {
+            panic!("{greeting:?}")
+        };
+        assert_eq!((*to, asked), (session, &prompt()));
+        assert!(text.starts_with("megamux ") && text.ends_with("try: help\n"), "{text:?}");
         Bench { tester, session, entered }
     }
 
@@ -49,8 +51,9 @@ impl Bench {
     /// The one whole answer that came, without the prompt behind it.
     fn answer(&mut self) -> String {
         let events = self.events();
-        let [ConsoleOut::Answered(text)] = &events[..] else { panic!("{events:?}") };
-        text.strip_suffix(PROMPT).expect("a prompt").to_owned()
+        let [ConsoleOut::Answered { text, prompt: asked }] = &events[..] else { panic!("{events:?}") };
+        assert!(matches!(asked, Prompt::Command(_)), "{asked:?}");
+        text.clone()
     }
 
     fn ask(&mut self, line: &str) -> String {
@@ -76,6 +79,26 @@ impl Bench {
         self.tester.engine().publish(entered.reply(text, status)).unwrap();
     }
 
+    /// How the line may go on.
+    fn complete(&mut self, line: &str) -> (usize, Vec<String>) {
+        self.tester.frame(self.session, ConsoleIn::Complete(line.to_owned()));
+        self.completions()
+    }
+
+    fn completions(&mut self) -> (usize, Vec<String>) {
+        let events = self.events();
+        let [ConsoleOut::Completions(Completions { from, words, .. })] = &events[..] else { panic!("{events:?}") };
+        (*from, words.clone())
+    }
+
+    /// The connection that its shard was asked for.
+    fn row_asked(&mut self) -> RowAsked {
+        match self.tester.asked().remove(0) {
+            Asked::Connection(asked) => asked,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// The listings that shards were asked for.
     fn listings(&mut self) -> Vec<ListingAsked> {
         let listing = |asked| match asked {
@@ -91,8 +114,17 @@ fn row(shard: u16, slot: u32) -> ConnRow {
     conn_row(conn_info(conn_id(ShardId(shard), slot), Some(peer)))
 }
 
+/// What an operator in the root is asked.
+fn prompt() -> Prompt {
+    Prompt::Command(String::new())
+}
+
 fn answered(text: &str) -> ConsoleOut {
-    ConsoleOut::Answered(text.to_owned() + PROMPT)
+    ConsoleOut::Answered { text: text.to_owned(), prompt: prompt() }
+}
+
+fn forgotten() -> ConsoleOut {
+    ConsoleOut::Answered { text: String::new(), prompt: Prompt::Nothing }
 }
 
 fn said(text: &str) -> ConsoleOut {
@@ -105,7 +137,7 @@ fn every_line_gets_one_answer() {
     assert_eq!(bench.ask(""), "");
     assert_eq!(bench.ask("  \t"), "");
     assert_eq!(bench.ask("shard"), "unknown command: shard\ndid you mean: shards?\n");
-    assert!(bench.ask("help").contains("\n  shards      Shows each"));
+    assert!(bench.ask("help").contains("\n  shards            Shows each"));
     assert!(bench.ask("help conns list").contains("conns list [--limit N]\n"));
     assert!(bench.ask("stats accepts").contains("megamux_accepts_total"));
     assert!(bench.ask("shards").starts_with("shard  opening  open  "));
@@ -178,7 +210,7 @@ fn sessions_do_not_wait_for_each_other() {
     let other = bench.tester.open(ShardId(1), None);
     bench.tester.frame(other, ConsoleIn::Line("nonsense".to_owned()));
     let sent = bench.tester.sent();
-    assert_eq!(sent.len(), 2);
+    assert_eq!(sent.len(), 3);
     assert!(sent.iter().all(|sent| matches!(sent, Sent::Event(to, _) if *to == other)));
 }
 
@@ -190,15 +222,14 @@ fn an_interrupt_ends_what_runs_and_forgets_what_waits() {
     bench.enter("quit");
     bench.tester.frame(bench.session, ConsoleIn::Interrupt);
     // Both lines are answered, or their places would never be free again.
-    let forgotten = ConsoleOut::Answered(String::new());
-    assert_eq!(bench.events(), [answered("\ninterrupted\n"), forgotten]);
+    assert_eq!(bench.events(), [forgotten(), answered("\ninterrupted\n")]);
     let entered = bench.entered();
     bench.reply(&entered, "late\n", ReplyStatus::Done);
     bench.tester.advance(Duration::from_secs(10));
     assert_eq!(bench.events(), []);
 
     bench.tester.frame(bench.session, ConsoleIn::Interrupt);
-    assert_eq!(bench.events(), [said("\nmegamux> ")]);
+    assert_eq!(bench.events(), [said("\n"), ConsoleOut::Prompt(prompt())]);
 }
 
 #[test]
@@ -245,58 +276,184 @@ fn shards_that_do_not_answer_are_named_after_a_second() {
 }
 
 #[test]
-fn a_connection_is_found_among_all_shards() {
+fn a_connection_is_asked_for_by_name() {
     let mut bench = Bench::new(2);
     let id = row(1, 9).info.id;
     bench.enter(&format!("conns show {id}"));
-    let mut rows = [vec![row(0, 9)], vec![row(1, 1), row(1, 9)]].into_iter();
-    for listing in bench.listings() {
-        listing.answer(rows.next().unwrap(), 2);
-    }
+    let asked = bench.row_asked();
+    assert_eq!(asked.conn, id);
+    asked.answer(Some(row(1, 9)));
     let text = bench.answer();
     assert!(text.contains(&format!("id        {id}\nshard     1\n")), "{text}");
     assert!(text.contains("peer      192.0.2.1:9\n"), "{text}");
 
     bench.enter(&format!("conns show {id}"));
-    for listing in bench.listings() {
-        listing.answer(vec![], 0);
-    }
+    bench.row_asked().answer(None);
     assert_eq!(bench.answer(), "no such connection\n");
 
     bench.enter(&format!("conns show {id}"));
-    for listing in bench.listings() {
-        listing.answer(vec![row(0, 1)], 1_000_000);
-    }
-    assert_eq!(bench.answer(), "no such connection among the 2 looked at, of 2000000\n");
+    let late = bench.row_asked();
+    bench.tester.advance(Duration::from_secs(2));
+    assert_eq!(bench.answer(), "no answer from shard 1\n");
+    bench.enter(&format!("conns show {id}"));
+    late.answer(Some(row(1, 9)));
+    assert_eq!(bench.events(), [], "too late for that, too early for this");
+    assert_eq!(Bench::new(2).ask("conns show ffff000000000001"), "no such connection\n", "no such shard");
 }
 
 #[test]
 fn a_kick_reaches_the_connections_shard() {
     let mut bench = Bench::new(2);
     let id = row(1, 9).info.id;
-    let mut kick = |rows: Vec<ConnRow>, total: usize| {
+    let mut kick = |row: Option<ConnRow>| {
         bench.enter(&format!("conns kick {id}"));
-        for listing in bench.listings() {
-            listing.answer(rows.clone(), total);
-        }
+        bench.row_asked().answer(row);
         let text = bench.answer();
-        let kicked = bench
-            .tester
-            .asked()
-            .iter()
-            .filter(|asked| matches!(asked, Asked::Close(conn, CloseReason::Kicked) if *conn == id))
-            .count();
-        (text, kicked)
+        let asked = bench.tester.asked();
+        let kicked =
+            asked.iter().filter(|asked| matches!(asked, Asked::Close(conn, CloseReason::Kicked) if *conn == id));
+        (text, kicked.count())
     };
     let peer = format!("kicked {id}, peer 192.0.2.1:9\n");
-    assert_eq!(kick(vec![row(1, 9)], 1), (peer, 1));
-    assert_eq!(kick(vec![], 0), ("no such connection\n".to_owned(), 0));
-    let (text, kicked) = kick(vec![], 70_000);
-    assert!(text.ends_with("its shard will close it if it exists\n"), "{text}");
-    assert_eq!(kicked, 1);
+    assert_eq!(kick(Some(row(1, 9))), (peer, 1));
+    assert_eq!(kick(None), ("no such connection\n".to_owned(), 0));
 
     let own = bench.session;
     assert_eq!(bench.ask(&format!("conns kick {own}")), "that is this session: quit ends it\n");
+}
+
+#[test]
+fn connections_are_found_by_a_part_of_what_is_known_of_them() {
+    let mut bench = Bench::new(2);
+    bench.enter("conns find 192.0.2.1: --limit 2");
+    for listing in bench.listings() {
+        assert!(listing.most > 1000);
+        let shard = listing.shard.0;
+        listing.answer((1..=3).map(|slot| row(shard, slot)).collect(), 3);
+    }
+    let text = bench.answer();
+    assert!(!text.contains("192.0.2.0:"), "{text}");
+    assert_eq!(text.lines().count(), 4);
+    assert!(text.ends_with("2 shown of 6 looked at, 6 connections in all\n"), "{text}");
+}
+
+#[test]
+fn the_tree_is_walked() {
+    let mut bench = Bench::new(1);
+    bench.offer("rooms/admin", "ban");
+    let asked = |bench: &mut Bench, line: &str| {
+        bench.enter(line);
+        match bench.events().remove(0) {
+            ConsoleOut::Answered { text, prompt: Prompt::Command(directory) } => (text, directory),
+            other => panic!("{other:?}"),
+        }
+    };
+    let at = |directory: &str| (String::new(), directory.to_owned());
+    assert_eq!(asked(&mut bench, "cd rooms"), at("rooms"));
+    assert_eq!(asked(&mut bench, "cd admin"), at("rooms/admin"));
+    assert_eq!(asked(&mut bench, "ls"), ("  ban  Does it.\n".to_owned(), "rooms/admin".to_owned()));
+    assert_eq!(asked(&mut bench, "cd attic"), ("no such directory: attic\n".to_owned(), "rooms/admin".to_owned()));
+    bench.enter("ban bob");
+    let entered = bench.entered();
+    assert_eq!((&*entered.directory, &*entered.arguments, &*entered.user), ("rooms/admin", "bob", ""));
+    bench.reply(&entered, "done", ReplyStatus::Done);
+    bench.events();
+    assert_eq!(asked(&mut bench, ".."), at("rooms"));
+    assert_eq!(asked(&mut bench, "/conns"), at("conns"));
+    assert_eq!(asked(&mut bench, "cd"), at(""));
+    assert_eq!(Prompt::Command("rooms/admin".to_owned()).text(), "megamux rooms/admin> ");
+}
+
+#[test]
+fn a_line_is_completed_by_the_tree_the_shards_and_the_service() {
+    let mut bench = Bench::new(1);
+    assert_eq!(bench.complete("sha"), (0, vec!["shards ".to_owned()]));
+    assert_eq!(bench.complete("help conns ki"), (11, vec!["kick ".to_owned()]));
+    assert_eq!(bench.complete("watch -n 5 conns li"), (17, vec!["list ".to_owned()]));
+    assert_eq!(bench.complete("cd con"), (3, vec!["conns/".to_owned()]));
+    assert_eq!(bench.complete("log level wa"), (10, vec!["warn ".to_owned()]));
+    assert_eq!(bench.complete("nonsense x"), (9, vec![]));
+
+    bench.tester.frame(bench.session, ConsoleIn::Complete("conns kick ".to_owned()));
+    for listing in bench.listings() {
+        listing.answer(vec![row(0, 1), row(0, 2)], 2);
+    }
+    let ids = [1, 2].map(|slot| format!("{} ", row(0, slot).info.id));
+    assert_eq!(bench.completions(), (11, ids.to_vec()));
+
+    let wanted = bench.tester.watch::<CompletionWanted>();
+    let command = RegisterCommand::new("rooms", "ban", "").unwrap().completed_when_asked();
+    bench.tester.engine().publish(command).unwrap();
+    bench.tester.run();
+    bench.tester.frame(bench.session, ConsoleIn::Complete("rooms ban bo".to_owned()));
+    bench.tester.run();
+    let asked = wanted.take().remove(0);
+    assert_eq!((&*asked.name, &*asked.word), ("ban", "bo"));
+    bench.tester.engine().publish(asked.offer(["bob", "\u{202e}bo", "ann"])).unwrap();
+    assert_eq!(bench.completions(), (10, vec!["bob ".to_owned()]));
+
+    bench.tester.frame(bench.session, ConsoleIn::Complete("rooms ban ".to_owned()));
+    assert_eq!(bench.events(), []);
+    bench.tester.advance(Duration::from_millis(600));
+    assert_eq!(bench.completions(), (10, vec![]), "nobody answered");
+}
+
+#[test]
+fn a_watched_command_is_repeated_until_a_key_is_typed() {
+    let mut bench = Bench::new(1);
+    bench.offer("", "count");
+    bench.enter("watch -n 3 count up");
+    for round in 0..3 {
+        let entered = bench.entered();
+        assert_eq!(entered.arguments, "up");
+        bench.reply(&entered, "part\n", ReplyStatus::More);
+        bench.reply(&entered, &format!("{round}\n"), ReplyStatus::Done);
+        let events = bench.events();
+        let [ConsoleOut::Screen(shown)] = &events[..] else { panic!("{events:?}") };
+        assert!(shown.contains("every 3.00 s: count up") && shown.ends_with(&format!("\npart\n{round}\n")), "{shown}");
+        bench.tester.advance(Duration::from_secs(3));
+    }
+    bench.tester.frame(bench.session, ConsoleIn::Interrupt);
+    assert_eq!(bench.answer(), "");
+    bench.tester.advance(Duration::from_secs(60));
+    assert_eq!(bench.events(), []);
+    assert!(bench.ask("watch").starts_with("usage: watch"));
+    assert_eq!(bench.ask("watch quit"), "that cannot be watched\n");
+    assert_eq!(bench.ask("watch watch shards"), "that cannot be watched\n");
+    // In line mode a line is the key, and an empty one does nothing else.
+    bench.enter("watch shards");
+    assert!(matches!(&bench.events()[..], [ConsoleOut::Screen(_)]));
+    bench.enter("");
+    assert_eq!(bench.events(), [forgotten(), answered("")]);
+}
+
+#[test]
+fn what_happens_is_shown_as_it_happens() {
+    let mut bench = Bench::new(1);
+    bench.enter("events im");
+    assert!(matches!(&bench.events()[..], [ConsoleOut::Live(_)]));
+    let notice = |topic: &str, text: &str| Notice { topic: topic.to_owned(), text: text.to_owned() };
+    bench.tester.engine().publish(notice("im", "user\x1b[2J came")).unwrap();
+    bench.tester.engine().publish(notice("http", "nothing")).unwrap();
+    bench.tester.advance(Duration::from_millis(600));
+    assert_eq!(bench.events(), [ConsoleOut::Live("im          user\\u{1b}[2J came\n".to_owned())]);
+    bench.tester.advance(Duration::from_secs(5));
+    assert_eq!(bench.events(), []);
+    bench.enter("help quit");
+    assert_eq!(bench.events(), [answered(""), answered("quit\n  Ends this session.\n")]);
+}
+
+#[test]
+fn who_is_there_is_told() {
+    let mut bench = Bench::new(1);
+    bench.enter("whoami");
+    bench.row_asked().answer(Some(row(0, 0)));
+    let text = bench.answer();
+    assert!(text.starts_with("nobody asks who you are") && text.ends_with(", from 192.0.2.0:0\n"), "{text}");
+    assert_eq!(bench.ask("log tail"), "this process keeps no log for its console\n");
+    assert!(bench.ask("listeners").contains("listeners pause"));
+    assert!(bench.ask("services").contains("\nconsole  a thread "));
+    assert!(bench.ask("buffers").starts_with("shard  free"));
 }
 
 #[test]
@@ -313,6 +470,8 @@ fn wrong_arguments_are_answered_with_the_usage() {
         "conns kick",
         "conns kick 1 2",
         "conns kick 10000000000000000",
+        "conns find",
+        "conns find a b",
     ] {
         let text = bench.ask(line);
         let command: Vec<&str> = line.split(' ').take(2).collect();
@@ -398,8 +557,8 @@ fn a_drain_says_good_bye() {
 #[test]
 fn help_fits_the_window() {
     let mut bench = Bench::new(1);
-    let size = ConsoleIn::WindowSize { columns: 40, rows: 10 };
+    let size = ConsoleIn::WindowSize { columns: 46, rows: 10 };
     bench.tester.frame(bench.session, size);
     let help = bench.ask("help");
-    assert!(help.lines().all(|line| line.chars().count() <= 40), "{help}");
+    assert!(help.lines().all(|line| line.chars().count() <= 46), "{help}");
 }

@@ -20,29 +20,28 @@ pub(crate) struct Banner<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) shards: usize,
     /// The listeners that are on, with their addresses as bound.
-    pub(crate) bound: &'a [(Listener, Addr)],
+    pub(crate) bound: &'a [(&'a str, Listener, Addr)],
     pub(crate) caps: Option<&'a Caps>,
     pub(crate) descriptors: Descriptors,
     pub(crate) connections_per_shard: u32,
 }
 
 impl Banner<'_> {
-    /// Writes it to stdout. A reader that is gone does not stop the server.
-    pub(crate) fn print(&self) {
-        let text = self.text(colours(io::stdout().is_terminal()));
-        let mut stdout = io::stdout().lock();
-        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    }
-
-    fn text(&self, colours: bool) -> String {
-        let paint = Paint { colours };
+    /// The whole of it, coloured if stdout is for people.
+    pub(crate) fn text(&self) -> String {
+        let paint = Paint { colours: colours(io::stdout().is_terminal()) };
         let mut out = String::new();
         let mut row = |label: &str, what: &str| {
             // A String takes every write.
             let _ = writeln!(out, "  {} {what}", paint.dim(&format!("{label:<8}")));
         };
         for listener in Listener::ALL.into_iter().filter(|listener| listener.is_built()) {
-            row(listener.name(), &self.listener(listener));
+            if !self.bound.iter().any(|(_, bound, _)| *bound == listener) {
+                row(listener.name(), "off");
+            }
+            for (name, _, addr) in self.bound.iter().filter(|(_, bound, _)| *bound == listener) {
+                row(name, &self.listener(name, addr));
+            }
         }
         row("shards", &self.shards());
         row("driver", &self.driver());
@@ -54,11 +53,8 @@ impl Banner<'_> {
         format!("{title} {}\n{out}{}\n", built_with(), paint.bold(READY))
     }
 
-    fn listener(&self, listener: Listener) -> String {
-        let Some((_, addr)) = self.bound.iter().find(|(bound, _)| *bound == listener) else {
-            return "off".to_owned();
-        };
-        let on = self.settings.listeners.iter().find(|on| on.listener == listener);
+    fn listener(&self, name: &str, addr: &Addr) -> String {
+        let on = self.settings.listeners.iter().find(|on| on.name == name);
         let proxied = on.is_some_and(|on| on.proxy_protocol);
         format!("{addr}{}", if proxied { " behind the PROXY protocol" } else { "" })
     }
@@ -76,12 +72,13 @@ impl Banner<'_> {
     }
 
     fn driver(&self) -> String {
-        let name = self.caps.map_or("none", |caps| caps.driver);
-        let why = match self.settings.driver {
-            DriverChoice::Uring => "as asked for",
-            _ => "the best there is; all that it needs was tried and works",
+        let Some(caps) = self.caps else { return "none".to_owned() };
+        let why = match (self.settings.driver, &caps.refused) {
+            (_, Some(refused)) => refused,
+            (DriverChoice::Auto, None) => "the best there is; all that it needs was tried and works",
+            _ => "as asked for",
         };
-        format!("{name}, {why}")
+        format!("{}, {why}", caps.driver)
     }
 
     fn limits(&self) -> String {
@@ -89,22 +86,26 @@ impl Banner<'_> {
         let limit = if limit == u64::MAX { "any number of".to_owned() } else { limit.to_string() };
         let raised = raised_from.map(|from| format!(", raised from {from}")).unwrap_or_default();
         let each = self.descriptors.connections_per_shard(self.connections_per_shard);
-        let all = each * self.shards as u64;
+        let shards = self.shards;
+        let all = match self.caps.is_some_and(|caps| caps.driver == "epoll") {
+            // All shards share the process's table.
+            true => (each * shards as u64).min(self.descriptors.left(shards, self.settings.listeners.len())),
+            false => each * shards as u64,
+        };
         format!("{limit} descriptors (RLIMIT_NOFILE{raised}): up to {each} connections per shard, {all} in all")
     }
 }
 
+/// Writes it to stdout. A reader that is gone does not stop the server.
+pub(crate) fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
 /// What of the optional capabilities is used, masked, and missing, a line each.
 fn capabilities(caps: &Caps) -> impl Iterator<Item = String> {
-    let all = [
-        ("inc", caps.incremental_buffers),
-        ("recv_budget", caps.recv_budget),
-        ("min_wait", caps.min_wait),
-        ("registered_ring", caps.registered_ring),
-        ("peer_cmd", caps.peer_cmd),
-        ("msg_ring", caps.msg_ring),
-    ];
-    let is_masked = |name: &str| caps.masked.iter().any(|word| word.trim_start_matches('-') == name);
+    let is_masked = |name: &str| caps.is_masked(name);
+    let all: Vec<(&str, bool)> = caps.iter().collect();
     let those = |wanted: &dyn Fn(&str, bool) -> bool| -> Vec<&str> {
         all.iter().filter(|(name, works)| wanted(name, *works)).map(|(name, _)| *name).collect()
     };
@@ -113,7 +114,13 @@ fn capabilities(caps: &Caps) -> impl Iterator<Item = String> {
         ("masked", those(&|name, works| !works && is_masked(name))),
         ("not here", those(&|name, works| !works && !is_masked(name))),
     ];
-    lines.into_iter().filter(|(_, names)| !names.is_empty()).map(|(how, names)| format!("{how}: {}", names.join(" ")))
+    // What epoll lacks is a ring's own.
+    let lacks = if caps.driver == "epoll" { 2 } else { 3 };
+    lines
+        .into_iter()
+        .take(lacks)
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(how, names)| format!("{how}: {}", names.join(" ")))
 }
 
 /// The version, and what this build has.

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use megamux_http::{Decoded, Decoder, HttpError, ReplyTo, Request, Response, Status};
 
 use crate::engine::{CloseReason, ConnInfo, Cx, Handler, Listen, NoService, RecvBuf, TimerKey};
+use crate::health::Health;
 use crate::metrics;
 
 /// A connection that was silent this long is closed.
@@ -40,6 +41,7 @@ pub fn limited(listen: Listen, shards: usize) -> Listen {
 #[derive(Debug)]
 pub struct HttpHandler {
     clock: fn() -> SystemTime,
+    health: Health,
     answer: Vec<u8>,
 }
 
@@ -53,7 +55,13 @@ pub struct HttpConn {
 impl HttpHandler {
     /// `clock` gives the time for the Date header.
     pub fn new(clock: fn() -> SystemTime) -> HttpHandler {
-        HttpHandler { clock, answer: Vec::new() }
+        HttpHandler { clock, health: Health::default(), answer: Vec::new() }
+    }
+
+    /// Has `/healthz` say 503 once this is draining.
+    pub fn with_health(mut self, health: Health) -> HttpHandler {
+        self.health = health;
+        self
     }
 
     /// Answers one request; an error ends the connection behind its answer.
@@ -65,6 +73,9 @@ impl HttpHandler {
             false => request.reply_to(),
         };
         match (request.path(), request.method) {
+            ("/healthz", "GET" | "HEAD") if self.health.is_draining() || cx.engine().is_draining() => {
+                self.text(to, Status::ServiceUnavailable, "draining\n");
+            }
             ("/healthz", "GET" | "HEAD") => self.text(to, Status::Ok, "ok\n"),
             ("/metrics", "GET" | "HEAD") => {
                 let body = metrics::exposition(&cx.engine().stats());

@@ -39,12 +39,17 @@ pub mod config;
 mod data_dir;
 #[cfg(feature = "echo")]
 pub mod echo;
+pub mod health;
 #[cfg(feature = "http")]
 pub mod http;
 mod limits;
+mod listeners;
+mod log;
 pub mod metrics;
+mod notify;
 #[cfg(feature = "proxy")]
 pub mod proxy;
+mod running;
 pub mod serve;
 mod signals;
 

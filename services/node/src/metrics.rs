@@ -171,6 +171,26 @@ h_seconds_sum{shard=\"0\"} 2.25
     }
 
     #[test]
+    fn the_page_names_every_metric_and_no_other() {
+        let page = include_str!("../../../docs/metrics.md");
+        let row = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
+        let named: std::collections::BTreeSet<_> = page.lines().filter_map(row).collect();
+        let mut told = std::collections::BTreeSet::new();
+        for line in exposition(&stats()).lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (family, kind) = line.split_once(' ').unwrap();
+            let name = match kind {
+                "counter" => format!("{family}_total"),
+                "info" => format!("{family}_info"),
+                _ => family.to_owned(),
+            };
+            let of_page = page.lines().find(|line| line.starts_with(&format!("| `{name}`")));
+            assert!(of_page.is_some_and(|row| row.contains(&format!("| {kind} |"))), "{name} is a {kind}");
+            told.insert(name);
+        }
+        assert_eq!(named, told);
+    }
+
+    #[test]
     fn it_ends_with_eof_also_without_shards() {
         for stats in [stats(), EngineStats::default()] {
             let text = exposition(&stats);

@@ -1,24 +1,30 @@
 //! The server: settings become an engine with its listeners, which runs until a signal drains it.
 //!
 //! It owns the order of the start: what can be refused cheaply comes first, the ready line last, when everything is bound
-//! and signals drain. It installs handlers of SIGTERM and SIGINT and raises RLIMIT_NOFILE, so it is for a process of its own.
+//! and signals drain. It starts the log, installs handlers of signals and raises RLIMIT_NOFILE, so it is for a process of
+//! its own.
+
+use std::os::fd::OwnedFd;
 
 use crate::banner::Banner;
-use crate::config::{Listener, ListenerSettings, Settings};
-use crate::data_dir::{DataDir, DataDirError};
-use crate::engine::net::Addr;
-use crate::engine::{Builder, Config, EndpointId, Engine, EngineError, Listen, StartError};
+use crate::config::{ConfigError, Settings, Sources};
+use crate::data_dir::{self, DataDirError};
+use crate::engine::net::{self, Addr};
+use crate::engine::{Engine, EngineError, StartError};
+use crate::health::Health;
 use crate::limits::{self, TooFewDescriptors};
-use crate::signals;
-
-/// Connections of the console: people, not peers. It bounds what their sessions hold.
-#[cfg(feature = "telnet")]
-const MAX_OPERATORS: u32 = 64;
+use crate::listeners::{Door, Protocols};
+use crate::log::Log;
+use crate::running::{Bound, Running};
+use crate::{notify, signals};
 
 /// Why the server did not start, or ended otherwise than by a drain.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
+    /// The settings cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The engine cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -28,6 +34,17 @@ pub enum ServeError {
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// What the service manager passed cannot be listened on.
+    #[error("cannot use the socket that was passed as {name:?}: {source}")]
+    Passed {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
+    /// The process has a log already.
+    #[error("cannot start the log: {0}")]
+    Log(#[source] tracing_subscriber::util::TryInitError),
     /// Signals cannot be waited for.
     #[error("cannot wait for signals: {0}")]
     Signals(#[source] std::io::Error),
@@ -40,84 +57,100 @@ impl ServeError {
     /// 2 if the settings are to blame, 1 if the machine is.
     pub fn exit_code(&self) -> u8 {
         match self {
+            ServeError::Config(_) => 2,
             ServeError::Start(StartError::Address(_) | StartError::Config(_) | StartError::Service { .. }) => 2,
             _ => 1,
         }
     }
 }
 
-/// Serves until a signal has drained the engine.
+/// Serves until a signal has drained the engine. SIGHUP has the sources read again.
 ///
 /// # Errors
 ///
 /// See [`ServeError`].
-pub fn run(settings: &Settings) -> Result<(), ServeError> {
-    let _data_dir = settings.data_dir.as_deref().map(DataDir::open).transpose()?;
+pub fn run(sources: Sources) -> Result<(), ServeError> {
+    // Before anything opens a descriptor that could be taken for one that was passed.
+    let passed = net::activated();
+    let mut settings = sources.read()?;
+    let log = Log::start(&settings).map_err(ServeError::Log)?;
+    let passed = take_over(&mut settings, passed)?;
+    let _data_dir = data_dir::open(&settings.data_dir)?;
     let descriptors = limits::raise();
-    let config = config(settings);
+    let config = settings.engine();
     let connections_per_shard = config.connections_per_shard;
     let mut builder = Engine::builder(config)?;
     let shards = builder.shards();
     descriptors.check(shards, settings.listeners.len())?;
-    let mut endpoints = Vec::new();
+    let health = Health::default();
+    #[cfg(feature = "telnet")]
+    let roster = megamux_console::Roster::new(settings.operators.clone());
+    let protocols = Protocols::new(
+        &mut builder,
+        health.clone(),
+        #[cfg(feature = "telnet")]
+        megamux_console::Setup::new().roster(roster.clone()).log(log.ring()).log_level(log.level()),
+    )?;
+    let mut listeners = Vec::new();
+    let mut sockets = passed;
     for on in &settings.listeners {
-        endpoints.push((on.listener, add(&mut builder, on)?));
+        let place = sockets.iter().position(|(name, _)| *name == on.name);
+        let socket = place.map(|place| sockets.swap_remove(place).1);
+        let was_passed = socket.is_some();
+        let endpoint = protocols.listen(Door::Builder(&mut builder), on, socket)?;
+        listeners.push(Bound { settings: on.clone(), endpoint, was_passed });
     }
     let engine = builder.start()?;
-    signals::watch(engine.handle().clone(), settings.drain_timeout).map_err(ServeError::Signals)?;
-    Banner {
-        settings,
+    let manager = notify::Manager::connect().map_err(ServeError::Signals)?;
+    let running = Running {
+        engine: engine.handle().clone(),
+        protocols,
+        started: settings.clone(),
+        settings: settings.clone(),
+        sources,
+        log,
+        #[cfg(feature = "telnet")]
+        roster,
+        health,
+        manager: manager.clone(),
+        listeners,
+    };
+    let status = running.status();
+    let bound: Vec<(&str, _, Addr)> = running.bound();
+    let banner = Banner {
+        settings: &settings,
         shards,
-        bound: &bound(&engine, &endpoints),
+        bound: &bound,
         caps: engine.driver(),
         descriptors,
         connections_per_shard,
-    }
-    .print();
+    };
+    let banner = banner.text();
+    drop(bound);
+    signals::watch(running).map_err(ServeError::Signals)?;
+    notify::feed_watchdog(engine.handle().clone(), manager.clone()).map_err(ServeError::Signals)?;
+    crate::banner::print(&banner);
+    manager.ready(status);
     engine.join()?;
     tracing::info!("drained");
     Ok(())
 }
 
-fn config(settings: &Settings) -> Config {
-    let mut config = Config::default();
-    config.shards = settings.shards;
-    config.pin = settings.pin.clone();
-    config.driver = settings.driver;
-    config.caps_mask = settings.caps_mask.clone();
-    config
-}
-
-/// Adds a listener.
-#[allow(unused_variables, unreachable_patterns, reason = "depends on what is built")]
-fn add(builder: &mut Builder, on: &ListenerSettings) -> Result<EndpointId, StartError> {
-    let listen = Listen::addr(on.addr.clone());
-    #[cfg(feature = "proxy")]
-    let listen = if on.proxy_protocol { crate::proxy::behind_proxy(listen) } else { listen };
-    match on.listener {
-        #[cfg(feature = "telnet")]
-        Listener::Telnet => {
-            use crate::engine::Placement;
-            megamux_console::install(builder, listen.max_connections(MAX_OPERATORS), Placement::Thread)
-        }
-        #[cfg(feature = "http")]
-        Listener::Http => {
-            let listen = crate::http::limited(listen, builder.shards());
-            let handler = |_| crate::http::HttpHandler::new(std::time::SystemTime::now);
-            builder.listen(listen, &crate::engine::NO_SERVICE, handler)
-        }
-        #[cfg(feature = "echo")]
-        Listener::Echo => builder.listen(listen, &crate::engine::NO_SERVICE, |_| crate::echo::Echo),
-        // Settings name no such listener.
-        missing => Err(StartError::Config(format!("this build has no {}", missing.name()))),
+/// Names the listeners of the sockets that were passed.
+fn take_over(
+    settings: &mut Settings,
+    passed: std::io::Result<Vec<net::Activated>>,
+) -> Result<Vec<(String, OwnedFd)>, ServeError> {
+    let failed = |name: &str, source| ServeError::Passed { name: name.to_owned(), source };
+    let mut names = Vec::new();
+    let mut sockets = Vec::new();
+    for net::Activated { name, fd } in passed.map_err(|source| failed("LISTEN_FDS", source))? {
+        let addr = net::listening_addr(&fd).map_err(|source| failed(&name, source))?;
+        let called = settings.take_over(&name, addr, &names)?;
+        names.push(called.clone());
+        sockets.push((called, fd));
     }
-}
-
-/// The addresses of the listeners, as bound.
-fn bound(engine: &Engine, endpoints: &[(Listener, EndpointId)]) -> Vec<(Listener, Addr)> {
-    let addrs = engine.local_addrs();
-    let addr = |id| addrs.iter().find(|(endpoint, _)| *endpoint == id).map(|(_, addr)| addr.clone());
-    endpoints.iter().filter_map(|&(listener, id)| Some((listener, addr(id)?))).collect()
+    Ok(sockets)
 }
 
 #[cfg(test)]

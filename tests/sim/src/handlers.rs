@@ -108,23 +108,16 @@ impl<S> Default for Relay<S> {
 /// What a [`Relay`] keeps of a connection.
 #[derive(Debug, Default)]
 pub struct RelayConn {
+    read_closed: bool,
     finished: bool,
 }
 
-/// Tries again to hand on the peer's FIN.
-const FINISH: TimerKey = TimerKey(1);
-
 impl<S: Service<In = Frame, Out = Frame>> Relay<S> {
-    /// A full lane gives no permit, and without unread bytes nothing comes again by itself.
+    /// Without room it is tried again when there is some.
     fn finish(cx: &mut Cx<'_, S>, conn: &mut RelayConn) {
-        match cx.try_reserve() {
-            Some(permit) => {
-                permit.send(Frame::default());
-                conn.finished = true;
-            }
-            None => {
-                cx.set_timer(FINISH, Duration::from_millis(5));
-            }
+        if let Some(permit) = cx.try_reserve() {
+            permit.send(Frame::default());
+            conn.finished = true;
         }
     }
 }
@@ -158,12 +151,15 @@ impl<S: Service<In = Frame, Out = Frame>> Handler for Relay<S> {
     }
 
     fn on_read_closed(&mut self, cx: &mut Cx<'_, S>, conn: &mut RelayConn) -> Outcome {
+        conn.read_closed = true;
         Self::finish(cx, conn);
         Ok(())
     }
 
-    fn on_timer(&mut self, cx: &mut Cx<'_, S>, conn: &mut RelayConn, _: TimerKey) -> Outcome {
-        Self::finish(cx, conn);
+    fn on_room(&mut self, cx: &mut Cx<'_, S>, conn: &mut RelayConn) -> Outcome {
+        if conn.read_closed && !conn.finished {
+            Self::finish(cx, conn);
+        }
         Ok(())
     }
 }
@@ -239,6 +235,43 @@ impl Handler for Door {
         // Half of what is left goes by hand, the other half stays unread: both must arrive, in this order.
         let leftover = data.take(data.len() / 2);
         cx.upgrade(self.0, &leftover);
+        Ok(())
+    }
+}
+
+/// Sets itself timers far and near, and does not care when the engine drains.
+#[derive(Debug)]
+pub struct Sleeper;
+
+/// Fires long after most of its connections are gone.
+const FAR: TimerKey = TimerKey(2);
+/// Fires again and again.
+const NEAR: TimerKey = TimerKey(3);
+
+impl Handler for Sleeper {
+    type Service = NoService;
+    type Conn = ();
+
+    fn on_open(&mut self, cx: &mut Cx<'_, NoService>, _: &ConnInfo) -> Outcome {
+        cx.set_timer(FAR, Duration::from_secs(30));
+        cx.set_timer(NEAR, Duration::from_millis(70));
+        Ok(())
+    }
+
+    fn on_data(&mut self, _: &mut Cx<'_, NoService>, (): &mut (), data: &mut RecvBuf<'_>) -> Outcome {
+        data.consume(data.len());
+        Ok(())
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_, NoService>, (): &mut (), key: TimerKey) -> Outcome {
+        if key == FAR {
+            return Err(CloseReason::Requested);
+        }
+        cx.set_timer(NEAR, Duration::from_millis(700));
+        Ok(())
+    }
+
+    fn on_drain(&mut self, _: &mut Cx<'_, NoService>, (): &mut ()) -> Outcome {
         Ok(())
     }
 }

@@ -3,18 +3,28 @@
 //! A test is a function of a seed. [`for_seeds`] runs it over a fixed set and a few fresh ones; whichever fails is
 //! printed and replayed with `MEGAMUX_SIM_SEED=N`.
 
+mod everything;
 mod handlers;
+mod heap;
+mod journal;
+mod mass;
 mod proxy;
 mod services;
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Once;
 use std::time::Duration;
 
-use megamux_engine::sim::{Faults, Script, Sim};
+use megamux_engine::sim::{Disks, Faults, Script, Sim, leave_out, quiet};
 use megamux_engine::{Builder, Config, Engine};
 
-pub use handlers::{Door, Echo, Lines, Pusher, Relay, RelayBytes};
+pub use everything::{Options, derive, everything};
+pub use handlers::{Door, Echo, Lines, Pusher, Relay, RelayBytes, Sleeper};
+pub use heap::Counting;
+pub use journal::{Found, Journal, Judge, LinesTo};
+pub use mass::{Measured, measure};
 pub use proxy::Proxy;
 pub use services::{Heard, Repeat, Shout};
 
@@ -34,18 +44,77 @@ pub fn for_seeds(fixed: u64, test: impl Fn(u64)) {
     }
     let fresh =
         std::env::var("MEGAMUX_SIM_FRESH").map_or(FRESH, |fresh| fresh.parse().expect("MEGAMUX_SIM_FRESH is a number"));
-    let base = RandomState::new().hash_one(0) >> 1;
+    let base = fresh_seed();
     for seed in (0..fixed).chain((0..fresh).map(|fresh| base + fresh)) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(seed))) {
-            eprintln!("failed with seed {seed}; replay with MEGAMUX_SIM_SEED={seed}");
+            explain(seed, &test);
             resume_unwind(panic);
         }
     }
 }
 
+/// A seed that nobody has had before.
+pub fn fresh_seed() -> u64 {
+    RandomState::new().hash_one(0) >> 1
+}
+
+/// Prints how to run a failed seed again, and which faults it fails without.
+pub fn explain(seed: u64, test: &impl Fn(u64)) {
+    // A test's thread has its name.
+    let name = std::thread::current().name().filter(|name| *name != "main").unwrap_or_default().to_owned();
+    let needed = quietly(|| needed_faults(seed, test));
+    let needed = needed.map_or("it did not fail again".to_owned(), |names| names.join(" "));
+    eprintln!("failed with seed {seed}; faults it needs: {needed}");
+    eprintln!("replay: cargo xtask sim --seed {seed} {name}");
+}
+
+/// Leaves out one kind of fault after the other as long as the seed still fails: a small set that it fails with, though
+/// hardly the smallest. `None` if it does not fail again at all.
+fn needed_faults(seed: u64, test: &impl Fn(u64)) -> Option<Vec<&'static str>> {
+    let fails = || catch_unwind(AssertUnwindSafe(|| test(seed))).is_err();
+    let mut out = Vec::new();
+    leave_out(&out);
+    if !fails() {
+        return None;
+    }
+    for &name in Faults::NAMES {
+        out.push(name);
+        leave_out(&out);
+        if !fails() {
+            out.pop();
+        }
+    }
+    leave_out(&[]);
+    Some(Faults::NAMES.iter().filter(|name| !out.contains(name)).copied().collect())
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` without what its panics say. Other tests still say what they have to.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let loud = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                loud(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    quiet(true);
+    let done = work();
+    quiet(false);
+    QUIET.set(false);
+    done
+}
+
 /// The first seed below `most` with which `test` fails.
 pub fn first_failure(most: u64, test: impl Fn(u64)) -> Option<u64> {
-    (0..most).find(|&seed| catch_unwind(AssertUnwindSafe(|| test(seed))).is_err())
+    let fails = |&seed: &u64| catch_unwind(AssertUnwindSafe(|| test(seed))).is_err();
+    quietly(|| (0..most).find(fails))
 }
 
 /// Small pools and tables, so that their ends are met.
@@ -66,6 +135,11 @@ pub fn builder(config: Config) -> Builder {
 /// The simulation of an engine.
 pub fn simulate(seed: u64, faults: Faults, builder: Builder) -> Sim {
     Sim::new(seed, faults, builder).expect("an engine that starts")
+}
+
+/// The simulation of an engine on what a life before left.
+pub fn simulate_on(seed: u64, faults: Faults, builder: Builder, disks: Disks) -> Sim {
+    Sim::on_disks(seed, faults, builder, disks).expect("an engine that starts")
 }
 
 /// Connects `count` peers over half a second, each of which sends up to `most` bytes and expects all of them back.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use megamux_engine::sim::{Faults, Pace, PeerState, Script, Sim};
 use megamux_engine::stats::RefusalCause;
-use megamux_engine::{CloseReason, Dialer, Listen, NO_SERVICE};
+use megamux_engine::{CloseReason, Dialer, EndpointState, Listen, NO_SERVICE};
 use megamux_sim_tests::{ADDR, Door, Echo, Lines, Pusher, SECOND, builder, config, echo_peers, for_seeds, simulate};
 
 fn refusals(sim: &Sim, cause: RefusalCause) -> u64 {
@@ -75,6 +75,34 @@ fn a_full_table_serves_those_who_come_when_there_is_room() {
         let late = sim.connect(ADDR, Script::new().send("late").finish().expect_echo());
         sim.quiesce(60 * SECOND);
         assert_eq!(sim.state(late), PeerState::Ended);
+        sim.finish(SECOND);
+    });
+}
+
+#[test]
+fn a_paused_listener_keeps_who_connects_until_it_goes_on() {
+    for_seeds(40, |seed| {
+        let mut builder = builder(config(2));
+        let id = builder.listen(Listen::tcp(ADDR).name("door"), &NO_SERVICE, |_| Echo::default()).unwrap();
+        let mut sim = simulate(seed, Faults::gentle(seed), builder);
+        let row = |sim: &Sim| sim.handle().endpoints().swap_remove(0);
+        let before = sim.connect(ADDR, guest());
+        sim.run_for(2 * SECOND);
+        assert_eq!((row(&sim).state, row(&sim).accepted), (EndpointState::Open, 1));
+        sim.handle().pause(id).unwrap();
+        sim.run_for(SECOND);
+        let waiting: Vec<_> = (0..5).map(|_| sim.connect(ADDR, guest())).collect();
+        sim.run_for(5 * SECOND);
+        let served = |sim: &Sim| waiting.iter().filter(|peer| sim.received(**peer) == b"hello").count();
+        assert_eq!((served(&sim), row(&sim).state, row(&sim).live), (0, EndpointState::Paused, 1));
+        assert_eq!(sim.received(before), b"hello");
+        // Twice on the way: what was asked for last holds.
+        sim.handle().resume(id).unwrap();
+        sim.handle().pause(id).unwrap();
+        sim.handle().resume(id).unwrap();
+        sim.run_for(5 * SECOND);
+        assert_eq!((served(&sim), row(&sim).accepted), (5, 6));
+        sim.quiesce(60 * SECOND);
         sim.finish(SECOND);
     });
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use megamux_engine::sim::{Faults, Pace, Script, Sim};
 use megamux_engine::{
-    CloseReason, ConnId, ConnInfo, Cx, Filter, FilterStatus, Frame, Handler, Input, Listen, NO_SERVICE, NoService,
-    Placement, RecvBuf, Scope, Service, ServiceCx, Time, TimerKey,
+    CloseReason, ConnInfo, Cx, Filter, FilterStatus, Frame, Handler, Listen, NO_SERVICE, NoService, RecvBuf, Time,
+    TimerKey,
 };
 use megamux_sim_tests::{ADDR, Echo, Pusher, SECOND, builder, config, for_seeds, simulate};
 
@@ -126,6 +126,46 @@ fn the_budget_takes_those_who_have_said_good_bye_too() {
     });
 }
 
+/// Sends so many frames of one byte each.
+struct Crumbs(usize);
+
+impl Handler for Crumbs {
+    type Service = NoService;
+    type Conn = ();
+
+    fn on_open(&mut self, cx: &mut NoCx<'_>, _: &ConnInfo) -> Outcome {
+        (0..self.0).for_each(|_| cx.send_frame(Frame::from(vec![1])));
+        Ok(())
+    }
+
+    fn on_data(&mut self, _: &mut NoCx<'_>, (): &mut (), data: &mut RecvBuf<'_>) -> Outcome {
+        data.consume(data.len());
+        Ok(())
+    }
+}
+
+#[test]
+fn the_budget_counts_what_is_held_and_not_only_what_is_said() {
+    for_seeds(20, |seed| {
+        let mut config = config(1);
+        config.shard_budget = 100_000;
+        let mut builder = builder(config);
+        builder.listen(Listen::tcp(ADDR), &NO_SERVICE, |_| Crumbs(2000)).unwrap();
+        let mut faults = Faults::gentle(seed);
+        faults.window = 512;
+        let mut sim = simulate(seed, faults, builder);
+        for _ in 0..6 {
+            sim.connect(ADDR, Script::new().read(Pace::Stopped).wait(20 * SECOND).reset());
+        }
+        sim.run_for(4 * SECOND);
+        let stats = sim.stats().total();
+        assert!(stats.send_queue_bytes <= 100_000, "{} bytes held", stats.send_queue_bytes);
+        assert!(stats.closes.of(CloseReason::BudgetVictim) >= 1);
+        sim.quiesce(100 * SECOND);
+        sim.finish(SECOND);
+    });
+}
+
 #[test]
 fn nothing_is_queued_above_the_cap() {
     for_seeds(5, |seed| {
@@ -215,55 +255,32 @@ fn a_timer_that_is_put_off_by_another_of_its_tick_fires_at_its_new_time_alone() 
     });
 }
 
-/// Keeps what it gets for a while.
-#[derive(Default)]
-struct Hoarder(Vec<Frame>);
+/// Keeps what it gets where others can reach it.
+struct Hoarder(Arc<Mutex<Vec<Frame>>>);
 
-impl Service for Hoarder {
-    type In = Frame;
-    type Out = Frame;
-    const SCOPE: Scope = Scope::Node;
-
-    fn on_input(&mut self, cx: &mut ServiceCx<'_, Self>, _: ConnId, input: Input<Frame>) {
-        if let Input::Frame(frame) = input {
-            self.0.push(frame);
-            cx.set_timer(TimerKey(0), Duration::from_millis(100));
-        }
-    }
-
-    fn on_timer(&mut self, _: &mut ServiceCx<'_, Self>, _: TimerKey) {
-        self.0.clear();
-    }
-}
-
-/// Hands its frames to the hoarder.
-struct Giver;
-
-impl Handler for Giver {
-    type Service = Hoarder;
+impl Handler for Hoarder {
+    type Service = NoService;
     type Conn = ();
 
-    fn on_open(&mut self, _: &mut Cx<'_, Hoarder>, _: &ConnInfo) -> Outcome {
+    fn on_open(&mut self, _: &mut NoCx<'_>, _: &ConnInfo) -> Outcome {
         Ok(())
     }
 
-    fn on_data(&mut self, cx: &mut Cx<'_, Hoarder>, (): &mut (), data: &mut RecvBuf<'_>) -> Outcome {
-        let frame = data.take_all();
-        if let Some(permit) = cx.try_reserve() {
-            permit.send(frame);
-        }
+    fn on_data(&mut self, _: &mut NoCx<'_>, (): &mut (), data: &mut RecvBuf<'_>) -> Outcome {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(data.take_all());
         Ok(())
     }
 }
 
 #[test]
-fn a_buffer_that_a_service_gives_back_is_not_slept_over() {
+fn a_buffer_that_somebody_else_gives_back_is_not_slept_over() {
     for_seeds(10, |seed| {
         let mut config = config(1);
         config.buffers = 2;
         let mut builder = builder(config);
-        let hoarder = builder.service("hoarder", Placement::Thread, Hoarder::default).unwrap();
-        builder.listen(Listen::tcp(ADDR), &hoarder, |_| Giver).unwrap();
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let keeps = Arc::clone(&kept);
+        builder.listen(Listen::tcp(ADDR), &NO_SERVICE, move |_| Hoarder(Arc::clone(&keeps))).unwrap();
         builder.listen(Listen::tcp("10.0.0.1:8"), &NO_SERVICE, |_| Echo::default()).unwrap();
         let mut faults = Faults::none();
         faults.incremental_buffers = false;
@@ -276,6 +293,7 @@ fn a_buffer_that_a_service_gives_back_is_not_slept_over() {
         let late = sim.connect("10.0.0.1:8", Script::new().send("hello").wait(2 * SECOND).finish());
         sim.run_for(Duration::from_millis(20));
         assert_eq!(sim.received(late), b"", "all buffers are kept");
+        kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
         sim.run_for(Duration::from_millis(60));
         assert_eq!(sim.received(late), b"hello");
         sim.quiesce(20 * SECOND);

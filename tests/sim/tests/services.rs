@@ -1,7 +1,14 @@
 //! Services behind handlers: the same answers under every placement, whatever the lanes' size.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use megamux_engine::sim::{Faults, Script};
-use megamux_engine::{Config, Listen, Placement, ShardId};
+use megamux_engine::stats::ShardSnapshot;
+use megamux_engine::{
+    CloseReason, Config, ConnId, ConnInfo, Cx, Gone, Handler, Input, Listen, Placement, RecvBuf, Scope, Service,
+    ServiceCx, ShardId,
+};
 use megamux_sim_tests::{
     ADDR, Heard, Relay, RelayBytes, Repeat, SECOND, Shout, builder, config, echo_peers, for_seeds, simulate,
 };
@@ -116,6 +123,106 @@ fn a_service_closes_a_connection_after_what_it_sent() {
             sim.quiesce(60 * SECOND);
             heard.assert_all_closed();
             sim.finish(5 * SECOND);
+        });
+    }
+}
+
+/// Answers when it is too late: so many events to each connection that has closed, and one to nobody at all.
+struct Late {
+    times: u32,
+    back: Arc<Mutex<Vec<(ConnId, u32)>>>,
+}
+
+const NOBODY: ConnId = ConnId::from_bits(u64::MAX);
+
+impl Service for Late {
+    type In = u8;
+    type Out = u32;
+    const SCOPE: Scope = Scope::Connection;
+
+    fn on_start(&mut self, cx: &mut ServiceCx<'_, Self>) {
+        cx.send(NOBODY, 7);
+    }
+
+    fn on_input(&mut self, cx: &mut ServiceCx<'_, Self>, conn: ConnId, input: Input<u8>) {
+        match input {
+            Input::Open(_) => cx.try_send(conn, 0).expect("it has just opened"),
+            Input::Frame(_) => {}
+            Input::Close(_) => {
+                assert_eq!(cx.try_send(conn, 1), Err(Gone(1)));
+                (0..self.times).for_each(|number| cx.send(conn, number));
+            }
+        }
+    }
+
+    fn on_gone(&mut self, _: &mut ServiceCx<'_, Self>, conn: ConnId, event: u32) {
+        self.back.lock().unwrap_or_else(PoisonError::into_inner).push((conn, event));
+    }
+}
+
+/// Sends nothing on.
+struct Mute;
+
+impl Handler for Mute {
+    type Service = Late;
+    type Conn = ();
+
+    fn on_open(&mut self, _: &mut Cx<'_, Late>, _: &ConnInfo) -> Result<(), CloseReason> {
+        Ok(())
+    }
+
+    fn on_data(&mut self, _: &mut Cx<'_, Late>, (): &mut (), data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
+        data.consume(data.len());
+        Ok(())
+    }
+}
+
+/// What came back to a service that sends `times` events to each of five connections that have closed.
+fn late(seed: u64, placement: Placement, times: u32) -> (Vec<(ConnId, u32)>, ShardSnapshot) {
+    let back = Arc::new(Mutex::new(Vec::new()));
+    let mut builder = builder(tiny_lanes());
+    let kept = Arc::clone(&back);
+    let service = builder.service("late", placement, move || Late { times, back: Arc::clone(&kept) }).unwrap();
+    builder.listen(Listen::tcp(ADDR), &service, |_| Mute).unwrap();
+    let mut sim = simulate(seed, Faults::gentle(seed), builder);
+    for _ in 0..5 {
+        sim.connect(ADDR, Script::new().send("x").finish());
+    }
+    sim.quiesce(60 * SECOND);
+    let stats = sim.stats().total();
+    sim.finish(5 * SECOND);
+    let back = std::mem::take(&mut *back.lock().unwrap_or_else(PoisonError::into_inner));
+    (back, stats)
+}
+
+#[test]
+fn what_was_sent_to_a_connection_that_is_gone_comes_back() {
+    const TIMES: u32 = 30;
+    for placement in PLACEMENTS {
+        for_seeds(30, |seed| {
+            let (back, stats) = late(seed, placement, TIMES);
+            let (nowhere, back): (Vec<_>, Vec<_>) = back.into_iter().partition(|(conn, _)| *conn == NOBODY);
+            let instances = if placement == Placement::PerShard { 2 } else { 1 };
+            assert_eq!(nowhere, vec![(NOBODY, 7); instances]);
+            let mut by_conn = BTreeMap::<_, Vec<u32>>::new();
+            back.iter().for_each(|(conn, number)| by_conn.entry(*conn).or_default().push(*number));
+            assert_eq!(by_conn.len(), 5);
+            // The first may have been sent as the connection closed.
+            let late = |events: &Vec<u32>| events.ends_with(&(0..TIMES).collect::<Vec<_>>());
+            assert!(by_conn.values().all(late), "{by_conn:?}");
+            assert_eq!((stats.replies_gone, stats.replies_lost), (back.len() as u64, 0));
+        });
+    }
+}
+
+#[test]
+fn more_than_can_be_given_back_is_counted_and_holds_nobody_up() {
+    for placement in PLACEMENTS {
+        for_seeds(5, |seed| {
+            let (back, stats) = late(seed, placement, 20_000);
+            let back = back.iter().filter(|(conn, _)| *conn != NOBODY).count() as u64;
+            assert!(stats.replies_gone >= 5 * 20_000 && back > 0);
+            assert_eq!(back + stats.replies_lost, stats.replies_gone);
         });
     }
 }

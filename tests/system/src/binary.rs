@@ -1,4 +1,4 @@
-//! Where the server's binary is: this file owns the search for it.
+//! Where the servers' binaries are: this file owns the search for them, and whether they are instrumented.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,10 +8,24 @@ use std::sync::OnceLock;
 /// so that it is not an old one.
 pub(crate) fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| match std::env::var_os("MEGAMUX_BIN") {
-        Some(path) => PathBuf::from(path),
-        None => build(),
+    PATH.get_or_init(|| match (instrumented(), std::env::var_os("MEGAMUX_BIN")) {
+        (Some(folder), _) => folder.join("megamux"),
+        (None, Some(path)) => PathBuf::from(path),
+        (None, None) => build(),
     })
+}
+
+/// Where a server of this package is that cargo built at `path`.
+pub(crate) fn of_tests(path: &Path) -> PathBuf {
+    let name = path.file_name().expect("cargo built a file");
+    instrumented().map_or_else(|| path.to_path_buf(), |folder| folder.join(name))
+}
+
+/// The folder with servers that watch their own memory, if such are to be tested: `MEGAMUX_INSTRUMENTED` names it. What
+/// they take of the machine says nothing of the released ones.
+pub(crate) fn instrumented() -> Option<&'static Path> {
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOLDER.get_or_init(|| std::env::var_os("MEGAMUX_INSTRUMENTED").map(PathBuf::from)).as_deref()
 }
 
 fn build() -> PathBuf {

@@ -35,7 +35,8 @@ pub fn connect_all(addr: SocketAddr, count: usize) -> Vec<TcpStream> {
     streams
 }
 
-fn begin_connect(addr: SocketAddr) -> TcpStream {
+/// A connection that is asked for, on a socket that does not wait.
+pub(crate) fn begin_connect(addr: SocketAddr) -> TcpStream {
     let family = match addr {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -48,7 +49,7 @@ fn begin_connect(addr: SocketAddr) -> TcpStream {
     }
 }
 
-fn prepare(stream: &TcpStream) {
+pub(crate) fn prepare(stream: &TcpStream) {
     stream.set_nodelay(true).expect("a TCP option");
     stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     stream.set_write_timeout(Some(DEADLINE)).expect("a timeout");

@@ -10,9 +10,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-use crate::wait::wait_for_end;
+use crate::wait::{wait_for_end, wait_until};
 use crate::{DEADLINE, Deadline, skip};
 
 /// A program that a person would sit in front of.
@@ -28,9 +30,14 @@ pub struct Program {
 impl Program {
     /// Debian's telnet on a terminal of its own. `None` if it is not installed: the test has been skipped.
     pub fn telnet(addr: SocketAddr) -> Option<Program> {
+        Program::telnet_on(addr, "dumb", (0, 0))
+    }
+
+    /// The same on a terminal of this name, with so many columns and rows.
+    pub fn telnet_on(addr: SocketAddr, terminal: &str, size: (u16, u16)) -> Option<Program> {
         let mut command = Command::new("telnet");
-        command.arg(addr.ip().to_string()).arg(addr.port().to_string());
-        Program::on_terminal(command)
+        command.arg(addr.ip().to_string()).arg(addr.port().to_string()).env("TERM", terminal);
+        Program::on_terminal(command, size)
     }
 
     /// PuTTY's plink on pipes, with the protocol given as its option. `None` as above.
@@ -39,6 +46,13 @@ impl Program {
         command.args(["-batch", protocol, "-P", &addr.port().to_string()]);
         command.arg(addr.ip().to_string());
         Program::on_pipes(command)
+    }
+
+    /// The same on a terminal of so many columns and rows.
+    pub fn plink_on(addr: SocketAddr, size: (u16, u16)) -> Option<Program> {
+        let mut command = Command::new("plink");
+        command.args(["-telnet", "-P", &addr.port().to_string()]).arg(addr.ip().to_string());
+        Program::on_terminal(command, size)
     }
 
     fn on_pipes(mut command: Command) -> Option<Program> {
@@ -50,7 +64,7 @@ impl Program {
         Some(Program::new(child, File::from(input), output))
     }
 
-    fn on_terminal(mut command: Command) -> Option<Program> {
+    fn on_terminal(mut command: Command, size: (u16, u16)) -> Option<Program> {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).expect("a terminal");
         grantpt(&master).expect("a terminal of our own");
@@ -60,7 +74,8 @@ impl Program {
         let slave = OpenOptions::new().read(true).write(true).open(path);
         let slave = slave.expect("the terminal opens");
         let end = || slave.try_clone().expect("a descriptor");
-        command.env("TERM", "dumb").stdin(end()).stdout(end()).stderr(end());
+        tcsetwinsize(&master, winsize(size)).expect("a terminal has a size");
+        command.stdin(end()).stdout(end()).stderr(end());
         let child = spawn(command)?;
         let master = File::from(master);
         let output = master.try_clone().expect("a descriptor");
@@ -74,22 +89,55 @@ impl Program {
     /// Types a line.
     #[track_caller]
     pub fn type_line(&mut self, line: &str) {
+        self.type_keys(&format!("{line}\n"));
+    }
+
+    /// Types keys, as a terminal sends them.
+    #[track_caller]
+    pub fn type_keys(&mut self, keys: &str) {
         let input = self.input.as_mut().expect("the input is open");
-        writeln!(input, "{line}").expect("the program reads");
+        input.write_all(keys.as_bytes()).expect("the program reads");
+    }
+
+    /// Waits until its terminal shows what is typed, or does not.
+    #[track_caller]
+    pub fn waits_until_typing_shows(&self, shows: bool) {
+        let terminal = self.input.as_ref().expect("the input is open");
+        let set = || tcgetattr(terminal).expect("a terminal has modes").local_modes.contains(LocalModes::ECHO);
+        let asked = || {
+            thread::yield_now();
+            set() == shows
+        };
+        wait_until(&format!("typing shows: {shows}"), asked);
+    }
+
+    /// Gives its terminal another size, and tells it as the kernel tells who has the terminal for its own.
+    #[track_caller]
+    pub fn resize(&self, size: (u16, u16)) {
+        let terminal = self.input.as_ref().expect("the input is open");
+        tcsetwinsize(terminal, winsize(size)).expect("a terminal has a size");
+        kill_process(Pid::from_child(&self.child), Signal::WINCH).expect("the program lives");
     }
 
     /// Waits until the text shows; gives all that was shown up to it, since the text of the last call.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
+        self.expect_any(&[text]).1
+    }
+
+    /// The same for the first of several texts; says which.
+    #[track_caller]
+    pub fn expect_any<'t>(&mut self, texts: &[&'t str]) -> (&'t str, String) {
         let deadline = Deadline::after(DEADLINE);
         loop {
-            let found = self.shown.windows(text.len()).position(|window| window == text.as_bytes());
-            if let Some(at) = found {
+            let find = |text: &str| self.shown.windows(text.len()).position(|window| window == text.as_bytes());
+            let found = texts.iter().filter_map(|&text| Some((find(text)?, text))).min();
+            if let Some((at, text)) = found {
                 let rest = self.shown.split_off(at + text.len());
                 let before = std::mem::replace(&mut self.shown, rest);
-                return String::from_utf8_lossy(&before).into_owned();
+                return (text, String::from_utf8_lossy(&before).into_owned());
             }
-            let what = || format!("{text:?} shows, behind {:?}", String::from_utf8_lossy(&self.shown));
+            let what = || format!("{texts:?} shows, behind {:?}", String::from_utf8_lossy(&self.shown));
             match self.output.recv_timeout(deadline.left(&what())) {
                 Ok(chunk) => self.shown.extend(chunk),
                 Err(_) => panic!("the program ends, or it is not in time: {}", what()),
@@ -113,6 +161,10 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn winsize((columns, rows): (u16, u16)) -> Winsize {
+    Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
 fn spawn(mut command: Command) -> Option<Child> {

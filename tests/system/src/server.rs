@@ -6,36 +6,46 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use crate::wait::wait_for_end;
 use crate::{Caps, DEADLINE, Deadline, Metrics, Usage, binary, skip};
 
 const READY: &str = "megamux is ready";
 /// Every optional capability.
-const MASK: &str = "-inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-msg_ring";
+const MASK: &str = "-inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-msg_ring,-pass,-restrictions";
 
 /// How to start a server. Its ports are free ones unless an argument says otherwise.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Another binary than the released one.
+    program: Option<PathBuf>,
     arguments: Vec<String>,
     descriptors: Option<u32>,
+    /// A program with its first arguments that becomes the server.
+    launcher: Vec<String>,
 }
 
 impl Options {
     /// One shard that echoes and tells its metrics.
     pub fn new(caps: Caps) -> Options {
-        let options = Options { arguments: Vec::new(), descriptors: None };
-        let options =
-            options.set("telnet", "off").set("http", "127.0.0.1:0").set("echo", "127.0.0.1:0").set("shards", 1);
+        let options = Options { program: None, arguments: Vec::new(), descriptors: None, launcher: Vec::new() };
+        let options = options
+            .set("telnet", "off")
+            .set("http", "127.0.0.1:0")
+            .set("echo", "127.0.0.1:0")
+            .set("shards", 1)
+            .set("data-dir", "none");
         match caps {
             Caps::All => options,
             Caps::Required => options.set("caps", MASK),
+            Caps::Epoll => options.set("driver", "epoll"),
         }
     }
 
@@ -44,6 +54,23 @@ impl Options {
         let option = format!("--{option}=");
         self.arguments.retain(|argument| !argument.starts_with(&option));
         self.arguments.push(option + &value.to_string());
+        self
+    }
+
+    /// The binary that is tested.
+    pub fn binary() -> &'static Path {
+        binary::path()
+    }
+
+    /// Has another program start it, which becomes the server: its process is the server's.
+    pub fn launched_by(mut self, launcher: &[&str]) -> Options {
+        self.launcher = launcher.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Another program that takes the options, and says what it listens on, as the released binary does.
+    pub fn program(mut self, path: impl AsRef<Path>) -> Options {
+        self.program = Some(binary::of_tests(path.as_ref()));
         self
     }
 
@@ -68,7 +95,7 @@ impl Options {
             let _ = stderr.read_to_string(&mut said);
             said
         });
-        let mut server = Server { child, addrs: HashMap::new(), said: Some(said), options: self.clone() };
+        let mut server = Server { child, banner: HashMap::new(), said: Some(said), options: self.clone() };
         if server.read_banner(&lines) {
             return Some(server);
         }
@@ -105,7 +132,12 @@ impl Options {
     }
 
     fn command(&self) -> Command {
-        let binary = binary::path();
+        let binary = self.program.as_deref().unwrap_or_else(|| binary::path());
+        if let Some((program, first)) = self.launcher.split_first() {
+            let mut command = Command::new(program);
+            command.args(first).arg(binary);
+            return command;
+        }
         let Some(limit) = self.descriptors else {
             return Command::new(binary);
         };
@@ -121,8 +153,8 @@ impl Options {
 #[derive(Debug)]
 pub struct Server {
     child: Child,
-    /// Where its listeners listen, by their names.
-    addrs: HashMap<String, String>,
+    /// What it said at its start, by the first word of each line: of listeners, where they listen.
+    banner: HashMap<String, String>,
     said: Option<JoinHandle<String>>,
     options: Options,
 }
@@ -138,7 +170,13 @@ impl Server {
     /// What the server says of a listener's address.
     #[track_caller]
     pub fn word(&self, listener: &str) -> &str {
-        self.addrs.get(listener).unwrap_or_else(|| panic!("no {listener} among {:?}", self.addrs))
+        self.said_of(listener).split(' ').next().unwrap_or_default()
+    }
+
+    /// What the server said at its start behind this word.
+    #[track_caller]
+    pub fn said_of(&self, label: &str) -> &str {
+        self.banner.get(label).unwrap_or_else(|| panic!("no {label} among {:?}", self.banner))
     }
 
     /// Where it echoes.
@@ -163,9 +201,21 @@ impl Server {
         listeners.into_iter().fold(self.options.clone(), same)
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the server lives");
+    }
+
+    /// Changes how many descriptors it may have while it runs; what it has stays. Gives back what the limit was.
+    pub fn limit_descriptors(&self, limit: u64) -> u64 {
+        let new = Rlimit { current: Some(limit), maximum: getrlimit(Resource::Nofile).maximum };
+        let old = prlimit(Some(self.pid()), Resource::Nofile, new).expect("a process of ours");
+        old.current.unwrap_or(u64::MAX)
     }
 
     /// Waits for its end; `None` if it lives on.
@@ -223,9 +273,8 @@ impl Server {
             match lines.recv_timeout(deadline.left("the server is ready")) {
                 Ok(line) if line == READY => return true,
                 Ok(line) => {
-                    let mut words = line.split_whitespace().map(str::to_owned);
-                    if let (Some(label), Some(word)) = (words.next(), words.next()) {
-                        self.addrs.insert(label, word);
+                    if let Some((label, rest)) = line.trim().split_once(char::is_whitespace) {
+                        self.banner.insert(label.to_owned(), rest.trim().to_owned());
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return false,

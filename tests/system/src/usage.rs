@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rustix::param::{clock_ticks_per_second, page_size};
 
+use crate::binary;
+
 /// The figures of one process.
 #[derive(Debug, Clone, Copy)]
 pub struct Usage {
@@ -22,6 +24,17 @@ impl Usage {
         let pages: Vec<u64> =
             self.read("statm").split_whitespace().map(|word| word.parse().expect("statm has numbers")).collect();
         (pages[1] - pages[2]) * page_size() as u64
+    }
+
+    /// Asks that a server took no more bytes than this for `what`. One that watches its own memory keeps what was freed
+    /// and a shadow of the rest: its figure is told only.
+    #[track_caller]
+    pub fn bounded(what: &str, bytes: u64, most: u64) {
+        if binary::instrumented().is_some() {
+            eprintln!("{what}: {bytes} bytes, which is not bounded for an instrumented server");
+            return;
+        }
+        assert!(bytes <= most, "{what}: {bytes} bytes");
     }
 
     /// Time on a CPU so far, in the program and in the kernel.

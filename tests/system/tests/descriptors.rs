@@ -5,7 +5,9 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use megamux_system_tests::{Caps, Options, Server, connect, connect_all, echo, is_open, reset, scenarios, wait_until};
+use megamux_system_tests::{
+    Caps, DEADLINE, Options, Server, connect, connect_all, echo, is_open, reset, scenarios, wait_until,
+};
 
 /// RLIMIT_NOFILE, and so the length of the one shard's table.
 const LIMIT: u32 = 64;
@@ -15,6 +17,7 @@ scenarios! {
     a_flood_is_shed_and_the_rest_is_served
     a_full_table_costs_no_time
     a_flood_that_never_ends_is_survived
+    a_limit_that_falls_under_a_running_server_costs_nobody_who_is_there
 }
 
 fn a_flood_is_shed_and_the_rest_is_served(caps: Caps) {
@@ -98,6 +101,33 @@ fn a_flood_that_never_ends_is_survived(caps: Caps) {
 
     held.into_iter().for_each(reset);
     drop(kept);
+    server.is_well();
+}
+
+/// EMFILE: each new descriptor is one too many, for the process and not for the table.
+fn a_limit_that_falls_under_a_running_server_costs_nobody_who_is_there(caps: Caps) {
+    let Some(mut server) = Options::new(caps).start() else {
+        return;
+    };
+    let mut there = connect_all(server.echo(), LIMIT as usize);
+    there.iter_mut().for_each(|stream| echo(stream, b"hello").expect("it is served"));
+
+    let before = server.limit_descriptors(3);
+    let mut new = connect_all(server.echo(), FLOOD);
+    there.iter_mut().for_each(|stream| echo(stream, b"still here").expect("it was not sent away"));
+    let began = server.usage().cpu_time();
+    assert!(stays_quiet(&there[0], Duration::from_secs(1)));
+    let busy = server.usage().cpu_time() - began;
+    assert!(busy <= Duration::from_millis(300), "{busy:?} in a second without work");
+
+    // Now whoever waited is served, and nobody is left hanging.
+    server.limit_descriptors(before);
+    there[0].set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let shed = new.iter_mut().filter_map(|stream| is_shed(stream).then_some(())).count();
+    eprintln!("{shed} of {FLOOD} were sent away while there was no descriptor");
+    let mut late = connect_all(server.echo(), FLOOD);
+    late.iter_mut().for_each(|stream| echo(stream, b"late").expect("there are descriptors again"));
+    [there, new, late].into_iter().flatten().for_each(reset);
     server.is_well();
 }
 

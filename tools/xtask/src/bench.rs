@@ -1,19 +1,22 @@
 //! `cargo xtask bench`: it owns how the two kinds of measurement are started; what they measure is theirs.
 //!
 //! `micro` belongs to the workspace. `compare` has a manifest and a build directory of its own, so that the engines it
-//! measures against are built only by those who ask for it. It knows megamux only as a command line, like any other
-//! server: this file adds that line.
+//! measures against are built only by those who ask for it. It is built with all of them here, and its report is kept
+//! beside that build unless the caller says where.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
+use crate::c10m;
 use crate::metadata;
 use crate::shell::{self, cargo};
 
-const COMPARE: [&str; 5] =
-    ["--release", "--manifest-path", "benches/compare/Cargo.toml", "--target-dir", "benches/compare/target"];
+const MANIFEST: &str = "benches/compare/Cargo.toml";
+
+/// Where the comparison's build goes, and its report.
+const COMPARE: &str = "benches/compare/target";
 
 #[derive(Subcommand)]
 pub enum Bench {
@@ -24,7 +27,10 @@ pub enum Bench {
     },
     /// The engine's own instructions per echoed message, over a driver without a kernel; needs valgrind
     Instructions,
-    /// Side by side with other engines; further arguments (--quick, or `show FILE`) go to the comparison
+    /// Very many connections at once, and what each costs; both ends are on this machine
+    C10m(c10m::Options),
+    /// Side by side with other engines; further arguments (--quick, or `show FILE`) go to the comparison. The report is
+    /// kept as benches/compare/target/report.json and .html, unless --json and --html say otherwise
     Compare {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
@@ -35,12 +41,7 @@ pub fn run(what: &Bench) -> Result<()> {
     match what {
         Bench::Micro { args } => shell::run(cargo(&["bench", "-p", "megamux-micro", "--"]).args(args)),
         Bench::Instructions => instructions(),
-        Bench::Compare { args } if measures(args) => {
-            let echo = ["-p", "megamux-engine", "--example", "echo"];
-            shell::run(cargo(&["build", "--quiet", "--release"]).args(echo))?;
-            let echo = metadata::target_directory()?.join("release/examples/echo");
-            compare(&measurement(args, &echo))
-        }
+        Bench::C10m(options) => c10m::run(options),
         Bench::Compare { args } => compare(args),
     }
 }
@@ -78,7 +79,11 @@ fn refs(text: &str) -> Option<u64> {
 }
 
 fn compare(args: &[String]) -> Result<()> {
-    shell::run(cargo(&["run", "--quiet"]).args(COMPARE).arg("--").args(args))
+    let directory = shell::root().join(COMPARE);
+    let args = if measures(args) { measurement(args, &directory) } else { args.to_vec() };
+    let mut run = cargo(&["run", "--quiet", "--release", "--features", "all-peers"]);
+    run.args(["--manifest-path", MANIFEST, "--target-dir", COMPARE, "--"]);
+    shell::run(run.args(args))
 }
 
 /// Options alone mean a measurement; a word is a verb of the comparison.
@@ -86,11 +91,20 @@ fn measures(args: &[String]) -> bool {
     args.first().is_none_or(|first| first.starts_with('-') || first == "run")
 }
 
-/// The comparison's `run`, with megamux's own echo among the servers, on the servers' core like all of them.
-fn measurement(args: &[String], echo: &Path) -> Vec<String> {
-    let options = args.iter().filter(|arg| *arg != "run").cloned();
-    let server = format!("megamux={} {{addr}} --shards 1 --pin 0", echo.display());
-    ["run".to_owned(), "--external".to_owned(), server].into_iter().chain(options).collect()
+/// The comparison's `run`, with a place for its report.
+fn measurement(args: &[String], directory: &Path) -> Vec<String> {
+    let mut words = vec!["run".to_owned()];
+    words.extend(args.iter().filter(|arg| *arg != "run").cloned());
+    for kind in ["json", "html"] {
+        let option = format!("--{kind}");
+        let given = args
+            .iter()
+            .any(|arg| arg.strip_prefix(&option).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')));
+        if !given {
+            words.extend([option, directory.join("report").with_extension(kind).display().to_string()]);
+        }
+    }
+    words
 }
 
 #[cfg(test)]
@@ -108,14 +122,17 @@ mod tests {
     }
 
     #[test]
-    fn options_alone_are_a_measurement_with_megamux_in_it() {
-        for args in ["--quick", "run --quick"] {
+    fn options_alone_are_a_measurement_and_its_report_is_kept() {
+        for (args, expect) in [
+            ("", "run --json /t/report.json --html /t/report.html"),
+            ("--quick", "run --quick --json /t/report.json --html /t/report.html"),
+            ("run --html=a.html --quick", "run --html=a.html --quick --json /t/report.json"),
+            ("--json a.json", "run --json a.json --html /t/report.html"),
+        ] {
             let args = words(args);
             assert!(measures(&args));
-            let expect = ["run", "--external", "megamux=/t/echo {addr} --shards 1 --pin 0", "--quick"];
-            assert_eq!(measurement(&args, Path::new("/t/echo")), expect);
+            assert_eq!(measurement(&args, Path::new("/t")), words(expect));
         }
-        assert!(measures(&[]));
         assert!(!measures(&words("show report.json")));
     }
 }

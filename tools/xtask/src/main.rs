@@ -3,16 +3,21 @@
 //! Each verb is one module. A verb either succeeds, or prints why not and exits with status 1, so that CI needs to know
 //! no other program than this one. xtask must not depend on any crate of the product: it has to build while they do not.
 
+mod asan;
 mod bench;
+mod c10m;
 mod check;
 mod counts;
 mod examples;
+mod features;
 mod fuzz;
 mod loom;
 mod metadata;
+mod miri;
 mod report;
 mod setup;
 mod shell;
+mod sim;
 mod skips;
 mod test;
 mod tidy;
@@ -30,7 +35,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Install what the suites need: Debian packages (as root), cargo-nextest, cargo-fuzz
+    /// Install what the suites need: Debian packages (as root), cargo-nextest, cargo-fuzz, Python packages of judges
     Setup,
     /// Formatting, tidy and clippy: seconds when warm, run it before every commit
     Check,
@@ -51,6 +56,15 @@ enum Verb {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Simulate whole engines: replay a seed, search for a while, or run very many connections
+    Sim {
+        #[command(flatten)]
+        what: sim::What,
+    },
+    /// The engine's buffers, handoff and tokens under Miri; needs a nightly toolchain with it
+    Miri,
+    /// The engine's tests, and the system tests against servers, with AddressSanitizer
+    Asan,
     /// Model-check the engine's lock-free structures and wake protocols
     Loom,
 }
@@ -64,6 +78,9 @@ fn main() -> ExitCode {
         Verb::Tidy => tidy::run(),
         Verb::Bench { what } => bench::run(&what),
         Verb::Fuzz { target, seconds } => fuzz::run(&target, seconds),
+        Verb::Sim { what } => sim::run(&what),
+        Verb::Miri => miri::run(),
+        Verb::Asan => asan::run(),
         Verb::Loom => loom::run(),
     };
     done.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)

@@ -3,7 +3,9 @@
 //! It may be run again at any time: what is there is left alone, and then it takes no time. Only root can install Debian
 //! packages; others are told which. No other verb installs anything.
 
-use anyhow::{Context, Result};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
 
 use crate::metadata;
 use crate::shell::{self, cargo, has_program, program};
@@ -15,6 +17,9 @@ struct Need {
 }
 
 const NEEDS: &[Need] = &[
+    // The server as nobody, with little locked memory.
+    Need { program: "setpriv", package: "util-linux" },
+    Need { program: "prlimit", package: "util-linux" },
     // Outside judges of the telnet service.
     Need { program: "telnet", package: "inetutils-telnet" },
     Need { program: "plink", package: "putty-tools" },
@@ -25,12 +30,19 @@ const NEEDS: &[Need] = &[
     Need { program: "valgrind", package: "valgrind" },
     // libFuzzer is C++.
     Need { program: "c++", package: "g++" },
+    // Judges in Python, and a place of their own for what they need of its packages.
+    Need { program: PYTHON, package: "python3-venv" },
 ];
+
+const PYTHON: &str = "python3";
+
+/// What the judges need, with versions.
+const REQUIREMENTS: &str = "tests/conformance/judges/requirements.txt";
 
 const CARGO_TOOLS: &[&str] = &["cargo-nextest", "cargo-fuzz"];
 
 pub fn run() -> Result<()> {
-    let missing = missing_packages(has_program);
+    let missing = missing_packages(|name| if name == PYTHON { has_venv() } else { has_program(name) });
     if missing.is_empty() {
         println!("setup: every Debian package is there");
     } else if !is_root()? || !has_program("apt-get") {
@@ -46,7 +58,17 @@ pub fn run() -> Result<()> {
             install_tool(tool)?;
         }
     }
+    if has_venv() {
+        install_judges()?;
+    } else {
+        println!("setup: no Python with venv; tests will skip what needs it");
+    }
     Ok(())
+}
+
+/// Debian has Python without it.
+fn has_venv() -> bool {
+    has_program(PYTHON) && succeeds(program(PYTHON).args(["-c", "import ensurepip, venv"]))
 }
 
 fn missing_packages(has: impl Fn(&str) -> bool) -> Vec<&'static str> {
@@ -71,6 +93,42 @@ fn install_tool(tool: &str) -> Result<()> {
     shell::run(cargo(&["install", "--locked", "--quiet", tool]).arg("--target-dir").arg(folder))
 }
 
+/// A Python of the build directory, where `tests/conformance` looks for it, with the packages of the judges.
+fn install_judges() -> Result<()> {
+    let folder = metadata::target_directory()?.join("setup/python");
+    let python = folder.join("bin/python");
+    let python = python.to_str().context("the build directory has a plain name")?;
+    // Half an installation has no pip yet.
+    if !succeeds(program(python).args(["-m", "pip", "--version"])) {
+        shell::run(program(PYTHON).args(["-m", "venv", "--clear"]).arg(&folder))?;
+    }
+    if is_installed(python)? {
+        println!("setup: what judges in Python need is there");
+        return Ok(());
+    }
+    println!("setup: installing {REQUIREMENTS}");
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", REQUIREMENTS];
+    shell::run(program(python).args(install))
+}
+
+/// Asked without the network.
+fn is_installed(python: &str) -> Result<bool> {
+    let output = program(python).args(["-m", "pip", "freeze", "--disable-pip-version-check"]).output()?;
+    if !output.status.success() {
+        bail!("pip does not say what is installed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let wanted = std::fs::read_to_string(shell::root().join(REQUIREMENTS))?;
+    Ok(is_among(&wanted, &String::from_utf8_lossy(&output.stdout)))
+}
+
+fn is_among(wanted: &str, installed: &str) -> bool {
+    wanted.lines().all(|line| installed.lines().any(|known| known == line))
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
 fn is_root() -> Result<bool> {
     let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     Ok(effective_uid(&status) == Some("0"))
@@ -89,6 +147,12 @@ mod tests {
     fn only_what_is_missing_is_installed() {
         assert!(missing_packages(|_| true).is_empty());
         assert_eq!(missing_packages(|program| program != "plink"), ["putty-tools"]);
+    }
+
+    #[test]
+    fn packages_are_there_in_the_version_wanted() {
+        assert!(is_among("a==1\nb==2\n", "b==2\nc==3\na==1\n"));
+        assert!(!is_among("a==1\n", "a==2\n"));
     }
 
     #[test]

@@ -13,10 +13,12 @@ use crate::counts::{self, Counts};
 use crate::report::{Done, Report, colours};
 use crate::shell::{self, cargo, has_program, listen};
 use crate::skips::{self, SkipFile};
-use crate::{examples, fuzz, loom, metadata, tidy};
+use crate::{examples, features, fuzz, loom, metadata, tidy};
 
 /// System tests find the released binary under this name.
 const BINARY_VARIABLE: &str = "MEGAMUX_BIN";
+/// The engine's tests over sockets run on the driver of this name.
+const DRIVER_VARIABLE: &str = "MEGAMUX_DRIVER";
 
 /// Success, or a failure that has been printed already.
 pub fn run() -> Result<ExitCode> {
@@ -34,10 +36,12 @@ pub fn run() -> Result<ExitCode> {
     if let Some(binary) = binary {
         run.stage("docs", |_| documentation().map(|()| Done::Passed));
         run.stage("examples", |_| examples::run_all());
+        run.stage("features", |_| features::run_all());
         run.stage("fuzz", |_| fuzz::smoke());
         run.stage("loom", models);
         run.stage("doctests", doctests);
-        run.stage("tests", |counts| workspace_tests(counts, &binary, &skip_file));
+        run.stage("tests on epoll", |counts| tests(counts, Suite::Epoll, &binary, &skip_file));
+        run.stage("tests", |counts| tests(counts, Suite::Workspace, &binary, &skip_file));
     }
     run.conclude(&skip_file)
 }
@@ -116,16 +120,36 @@ fn doctests(counts: &mut Counts) -> Result<Done> {
     Ok(Done::Passed)
 }
 
-fn workspace_tests(counts: &mut Counts, binary: &Path, skip_file: &SkipFile) -> Result<Done> {
+/// Which tests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Suite {
+    Workspace,
+    /// The engine's tests over sockets, on epoll. (The system tests choose their drivers themselves.)
+    Epoll,
+}
+
+fn tests(counts: &mut Counts, suite: Suite, binary: &Path, skip_file: &SkipFile) -> Result<Done> {
     let nextest = has_program("cargo-nextest");
     let colour = if colours() { "--color=always" } else { "--color=never" };
     let mut command = if nextest {
         cargo(&["nextest", "run", "--no-fail-fast", colour])
     } else {
-        // Doctests and examples have their own stages.
-        cargo(&["test", "--lib", "--bins", "--tests", "--no-fail-fast", colour])
+        cargo(&["test", "--no-fail-fast", colour])
     };
-    command.args(shell::WORKSPACE).env(BINARY_VARIABLE, binary).env(skips::FILE_VARIABLE, skip_file.path());
+    match suite {
+        Suite::Epoll => {
+            command.args(["-p", "megamux-engine", "--test", "sockets", "--test", "allocations"]);
+            command.env(DRIVER_VARIABLE, "epoll");
+        }
+        // Doctests and examples have their own stages.
+        Suite::Workspace if !nextest => {
+            command.args(["--lib", "--bins", "--tests"]).args(shell::WORKSPACE);
+        }
+        Suite::Workspace => {
+            command.args(shell::WORKSPACE);
+        }
+    }
+    command.env(BINARY_VARIABLE, binary).env(skips::FILE_VARIABLE, skip_file.path());
     let heard = listen(command)?;
     let counted = if nextest { counts::nextest(&heard.text) } else { counts::cargo_test(&heard.text) };
     let counted = counted.context("the tests did not run, or the runner's closing line changed")?;

@@ -12,6 +12,7 @@ mod source;
 mod unsafety;
 mod walls;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -79,6 +80,8 @@ fn crate_roots(metadata: &Metadata) -> Result<Vec<Problem>> {
 fn files(root: &Path) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     let mut sizes = Vec::new();
+    let mut functions = HashSet::new();
+    let mut documents = Vec::new();
     for path in walk(root)? {
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
         let kind = path.extension().and_then(|extension| extension.to_str());
@@ -94,10 +97,17 @@ fn files(root: &Path) -> Result<Vec<Problem>> {
                 problems.extend(unsafety::check(&source));
                 problems.extend(leftovers::check(&source));
                 sizes.push((name, text.lines().count()));
+                functions.extend(source.functions());
             }
-            Some("md") => problems.extend(docs::check(&name, &text, &|path| root.join(path).exists())),
+            Some("md") => {
+                problems.extend(docs::check(&name, &text, &|path| root.join(path).exists()));
+                documents.push((name, text));
+            }
             _ => (),
         }
+    }
+    for (name, text) in &documents {
+        problems.extend(docs::check_tests(name, text, &|test| functions.contains(test)));
     }
     problems.extend(ratchet::check(&read(&root.join(ratchet::LIST))?, &sizes));
     Ok(problems)

@@ -1,11 +1,12 @@
 //! Probing, masking, making and dropping drivers.
 
 use super::*;
-use crate::ring::RingError;
+use crate::ring::{RingError, ops};
 
 #[test]
 fn each_capability_can_be_masked_alone_and_says_so() {
-    let words = ["-inc", "-recv_budget", "-min_wait", "-registered_ring", "-peer_cmd", "-msg_ring"];
+    let words =
+        ["-inc", "-recv_budget", "-min_wait", "-registered_ring", "-peer_cmd", "-msg_ring", "-pass", "-restrictions"];
     let full = probe(&Mask::default()).unwrap();
     for (place, word) in words.iter().enumerate() {
         let caps = probe(&word.parse().unwrap()).unwrap();
@@ -17,6 +18,8 @@ fn each_capability_can_be_masked_alone_and_says_so() {
                 caps.registered_ring,
                 caps.peer_cmd,
                 caps.msg_ring,
+                caps.pass,
+                caps.restrictions,
             ]
         };
         let mut expect = of(&full);
@@ -53,7 +56,16 @@ fn slots_are_bounded_by_the_descriptor_limit() {
 #[test]
 fn a_pool_too_large_for_a_ring_of_buffers_is_refused() {
     let caps = probe(&Mask::default()).unwrap();
-    let config = UringConfig { sq: 32, cq: 64, slots: 8, buffers: u16::MAX, caps, started: Instant::now() };
+    let config = UringConfig {
+        sq: 32,
+        cq: 64,
+        slots: 8,
+        buffers: u16::MAX,
+        caps,
+        started: Instant::now(),
+        shard: ShardId(0),
+        rings: Arc::new(Rings::new(1)),
+    };
     let Err(error) = UringDriver::new(&config) else { panic!("made") };
     assert!(matches!(error, RingError::Missing { .. }), "{error}");
     assert!(error.to_string().contains("provided buffers"), "{error}");
@@ -84,4 +96,25 @@ fn the_clock_starts_at_the_engines_start_and_goes_on() {
     let first = bench.driver.now();
     assert!(bench.driver.now() >= first);
     assert!(first.as_nanos() < DEADLINE.as_nanos() as u64);
+}
+
+#[test]
+fn a_confined_ring_refuses_what_the_driver_never_does() {
+    let mut bench = Bench::new();
+    assert!(bench.driver.caps().restrictions, "the kernel has them since 5.10");
+    let nop = bench.token(Kind::Poll, 0);
+    // SAFETY: the entry points at nothing.
+    unsafe { bench.driver.ring.push(ops::nop(nop)) };
+    assert_eq!(bench.wait(nop).result, -libc::EACCES);
+    let registered = bench.driver.ring.submitter().register_files_update(0, &[-1]);
+    assert_eq!(registered.unwrap_err().raw_os_error(), Some(libc::EACCES));
+}
+
+#[test]
+fn a_free_ring_refuses_nothing() {
+    let mut bench = Bench::masked("-restrictions");
+    let nop = bench.token(Kind::Poll, 0);
+    // SAFETY: the entry points at nothing.
+    unsafe { bench.driver.ring.push(ops::nop(nop)) };
+    assert_eq!(bench.wait(nop).result, 0);
 }

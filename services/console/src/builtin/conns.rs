@@ -1,73 +1,166 @@
-//! `conns list`, `conns show`, `conns kick`: questions that every shard answers for itself.
+//! `conns list`, `conns find`, `conns show`, `conns kick`: questions that shards answer for themselves.
 //!
 //! Owns the collecting of the answers. Shards answer on their own threads by publishing [`ConnRows`]; the console adds them up
 //! until all are there or time is up. Invariants: a shard is asked for a bounded number of rows and does nothing there
 //! that takes longer than looking them over; who did not answer is said.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use megamux_engine::{CloseReason, ConnId, ConnRow, Handle, Origin, ShardId};
 
-use crate::event::ConnRows;
+use crate::event::{ConnFound, ConnRows};
 use crate::text::{self, Align, Table};
 
 /// Rows that `conns list` shows unless told otherwise.
 const DEFAULT_LIMIT: usize = 100;
 /// Rows it shows at most. An answer is bounded anyway; this one is cut at a row.
 const MAX_LIMIT: usize = 1000;
-/// Connections per shard that are searched for one by its name. A shard copies a row of each in one go, about 2 MiB for all,
+/// Connections per shard that are looked through for a text. A shard copies a row of each in one go, about 2 MiB for all,
 /// and serves nobody meanwhile.
 const SEARCHED: usize = 16 * 1024;
+/// Names of connections that a line may be completed by.
+const MAX_NAMES: usize = 128;
 
-/// What is asked of the shards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is asked of all shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Query {
-    List { limit: usize },
+    List {
+        limit: usize,
+    },
+    Find {
+        text: Arc<str>,
+        limit: usize,
+    },
+    /// Names that begin so, to complete a line.
+    Names {
+        prefix: Arc<str>,
+    },
+}
+
+/// What is asked of the shard that has a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Single {
     Show(ConnId),
     Kick(ConnId),
+    /// The session's own, behind what else is known of it.
+    Own(String),
 }
 
 impl Query {
     /// `[--limit N]`
     pub(crate) fn list(arguments: &str) -> Result<Query, String> {
         let words: Vec<&str> = arguments.split_whitespace().collect();
-        let limit = match words[..] {
-            [] => Some(DEFAULT_LIMIT),
-            ["--limit", number] => number.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)),
-            _ => None,
-        };
+        let limit = if words.is_empty() { Some(DEFAULT_LIMIT) } else { limit(&words) };
         let usage = || format!("usage: conns list [--limit N], N from 1 to {MAX_LIMIT}\n");
         Ok(Query::List { limit: limit.ok_or_else(usage)? })
     }
 
+    /// `TEXT [--limit N]`
+    pub(crate) fn find(arguments: &str) -> Result<Query, String> {
+        let usage = || format!("usage: conns find TEXT [--limit N], N from 1 to {MAX_LIMIT}\n");
+        let words: Vec<&str> = arguments.split_whitespace().collect();
+        let (text, rest) = words.split_first().ok_or_else(usage)?;
+        let limit = if rest.is_empty() { Some(DEFAULT_LIMIT) } else { limit(rest) };
+        Ok(Query::Find { text: (*text).into(), limit: limit.ok_or_else(usage)? })
+    }
+
+    pub(crate) fn names(prefix: &str) -> Query {
+        Query::Names { prefix: prefix.into() }
+    }
+
+    fn most_rows(&self) -> usize {
+        match self {
+            Query::List { limit } => *limit,
+            Query::Find { .. } | Query::Names { .. } => SEARCHED,
+        }
+    }
+
+    fn limit(&self) -> usize {
+        match self {
+            Query::List { limit } | Query::Find { limit, .. } => *limit,
+            Query::Names { .. } => MAX_NAMES,
+        }
+    }
+
+    fn wants(&self, engine: &Handle, row: &ConnRow) -> bool {
+        match self {
+            Query::List { .. } => true,
+            Query::Names { prefix } => row.info.id.to_string().starts_with(&**prefix),
+            Query::Find { text, .. } => {
+                let said = [peer(row), row.info.id.to_string(), origin(row), endpoint(engine, row)];
+                row.state.contains(&**text) || said.iter().any(|said| said.contains(&**text))
+            }
+        }
+    }
+}
+
+fn limit(words: &[&str]) -> Option<usize> {
+    match words {
+        ["--limit", number] => number.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)),
+        _ => None,
+    }
+}
+
+impl Single {
     /// `ID`
-    pub(crate) fn show(arguments: &str) -> Result<Query, String> {
+    pub(crate) fn show(arguments: &str) -> Result<Single, String> {
         let id = arguments.parse().map_err(|_| "usage: conns show ID, as in conns list\n")?;
-        Ok(Query::Show(id))
+        Ok(Single::Show(id))
     }
 
     /// `ID`, but not of the session that asks.
-    pub(crate) fn kick(arguments: &str, session: ConnId) -> Result<Query, String> {
+    pub(crate) fn kick(arguments: &str, session: ConnId) -> Result<Single, String> {
         match arguments.parse() {
             Ok(id) if id == session => Err("that is this session: quit ends it\n".to_owned()),
-            Ok(id) => Ok(Query::Kick(id)),
+            Ok(id) => Ok(Single::Kick(id)),
             Err(_) => Err("usage: conns kick ID, as in conns list\n".to_owned()),
         }
     }
 
-    fn most_rows(self) -> usize {
-        match self {
-            Query::List { limit } => limit,
-            Query::Show(_) | Query::Kick(_) => SEARCHED,
+    /// Asks the connection's shard.
+    pub(crate) fn ask(&self, engine: &Handle, session: ConnId, request: u32) -> Result<(), String> {
+        let id = match self {
+            Single::Show(id) | Single::Kick(id) => *id,
+            Single::Own(_) => session,
+        };
+        let bus = engine.clone();
+        let asked = engine.connection(id, move |row| {
+            // Where the console's mailbox is full, its deadline says so.
+            let _ = bus.publish(ConnFound { session, request, row });
+        });
+        asked.map_err(|_| if usize::from(id.shard().0) < engine.shards() { busy(id) } else { not_found() })
+    }
+
+    /// What to say about the connection. A kick happens here.
+    pub(crate) fn finish(&self, engine: &Handle, row: Option<&ConnRow>) -> String {
+        match (self, row) {
+            (Single::Own(known), Some(row)) => format!("{known}, from {}\n", peer(row)),
+            (Single::Own(known), None) => format!("{known}\n"),
+            (_, None) => not_found(),
+            (Single::Show(id), Some(row)) => details(engine, id.shard(), row),
+            (Single::Kick(id), Some(row)) => match engine.close(*id, CloseReason::Kicked) {
+                Ok(()) => format!("kicked {id}, peer {}\n", peer(row)),
+                Err(error) => format!("not kicked: {error}\n"),
+            },
         }
     }
 
-    fn wants(self, row: &ConnRow) -> bool {
+    /// What to say if the shard does not answer.
+    pub(crate) fn silent(&self) -> String {
         match self {
-            Query::List { .. } => true,
-            Query::Show(id) | Query::Kick(id) => row.info.id == id,
+            Single::Show(id) | Single::Kick(id) => busy(*id),
+            Single::Own(known) => format!("{known}\n"),
         }
     }
+}
+
+fn not_found() -> String {
+    "no such connection\n".to_owned()
+}
+
+fn busy(id: ConnId) -> String {
+    format!("no answer from shard {}\n", id.shard())
 }
 
 /// The answers to one query, as they come.
@@ -87,8 +180,10 @@ impl Gathering {
     /// Asks every shard.
     pub(crate) fn ask(engine: &Handle, query: Query, session: ConnId, request: u32) -> Gathering {
         let bus = engine.clone();
+        let wanted = query.clone();
         let asked = engine.connections(query.most_rows(), move |answer| {
-            let rows = answer.rows.iter().filter(|row| query.wants(row)).copied().collect();
+            let fitting = answer.rows.iter().filter(|row| wanted.wants(&bus, row));
+            let rows = fitting.take(MAX_LIMIT).copied().collect();
             let rows = ConnRows {
                 session,
                 request,
@@ -116,25 +211,26 @@ impl Gathering {
         self.answered.len() >= self.asked
     }
 
-    /// What to say once answers are complete or time is up. A kick happens here.
+    /// What to say once answers are complete or time is up.
     pub(crate) fn finish(mut self, engine: &Handle) -> String {
         self.rows.sort_by_key(|&(shard, row)| (shard, row.info.id));
         let silent = self.silent(engine.shards());
-        match self.query {
-            Query::List { limit } => self.list(limit) + &silent,
-            Query::Show(_) => match self.rows.first() {
-                Some((shard, row)) => details(*shard, row),
-                None => self.not_found() + &silent,
-            },
-            Query::Kick(id) => self.kick(engine, id, &silent),
-        }
+        self.list(engine, self.query.limit()) + &silent
     }
 
-    fn list(&self, limit: usize) -> String {
+    /// The connections' names, to complete a line by.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.rows.iter().map(|(_, row)| format!("{} ", row.info.id)).collect();
+        names.sort();
+        names.truncate(MAX_NAMES);
+        names
+    }
+
+    fn list(&self, engine: &Handle, limit: usize) -> String {
         let mut table = Table::new(&[
             ("id", Align::Left),
             ("shard", Align::Right),
-            ("endpoint", Align::Right),
+            ("endpoint", Align::Left),
             ("peer", Align::Left),
             ("origin", Align::Left),
             ("state", Align::Left),
@@ -148,7 +244,7 @@ impl Gathering {
             table.row(vec![
                 row.info.id.to_string(),
                 shard.to_string(),
-                row.info.endpoint.to_string(),
+                endpoint(engine, row),
                 peer(row),
                 origin(row),
                 row.state.to_owned(),
@@ -159,36 +255,17 @@ impl Gathering {
                 text::bytes(row.queued_bytes as u64),
             ]);
         }
-        let left_out = self.total.saturating_sub(self.rows.len().min(limit));
+        let shown = self.rows.len().min(limit);
         let mut out = table.render();
-        let _ = match left_out {
-            0 => writeln!(out, "{} connections", self.total),
-            _ => writeln!(out, "{} connections, {left_out} not shown (--limit N)", self.total),
+        // Writing to a string does not fail.
+        let _ = match &self.query {
+            Query::List { .. } if shown == self.total => writeln!(out, "{shown} connections"),
+            Query::List { .. } => {
+                writeln!(out, "{} connections, {} not shown (--limit N)", self.total, self.total.saturating_sub(shown))
+            }
+            _ => writeln!(out, "{shown} shown of {} looked at, {} connections in all", self.searched, self.total),
         };
         out
-    }
-
-    fn kick(&self, engine: &Handle, id: ConnId, silent: &str) -> String {
-        let found = self.rows.first();
-        if found.is_none() && self.searched == self.total && silent.is_empty() {
-            return self.not_found();
-        }
-        // One that was not found may yet be where nobody looked; closing one that does not exist does nothing.
-        if let Err(error) = engine.close(id, CloseReason::Kicked) {
-            return format!("not kicked: {error}\n");
-        }
-        match found {
-            Some((_, row)) => format!("kicked {id}, peer {}\n", peer(row)),
-            None => self.not_found() + silent + "its shard will close it if it exists\n",
-        }
-    }
-
-    fn not_found(&self) -> String {
-        if self.searched < self.total {
-            let (searched, total) = (self.searched, self.total);
-            return format!("no such connection among the {searched} looked at, of {total}\n");
-        }
-        "no such connection\n".to_owned()
     }
 
     /// The line that names the shards without an answer; empty if there are none.
@@ -204,11 +281,11 @@ impl Gathering {
     }
 }
 
-fn details(shard: ShardId, row: &ConnRow) -> String {
+fn details(engine: &Handle, shard: ShardId, row: &ConnRow) -> String {
     let lines = [
         ("id", row.info.id.to_string()),
         ("shard", shard.to_string()),
-        ("endpoint", row.info.endpoint.to_string()),
+        ("endpoint", endpoint(engine, row)),
         ("peer", peer(row)),
         ("origin", origin(row)),
         ("state", row.state.to_owned()),
@@ -220,6 +297,11 @@ fn details(shard: ShardId, row: &ConnRow) -> String {
         ("unread", text::bytes(row.unread_bytes as u64)),
     ];
     lines.iter().map(|(name, value)| format!("{name:<8}  {value}\n")).collect()
+}
+
+fn endpoint(engine: &Handle, row: &ConnRow) -> String {
+    let name = engine.endpoint_name(row.info.endpoint);
+    name.map_or_else(|| row.info.endpoint.to_string(), |name| text::safe_word(&name, 32))
 }
 
 fn peer(row: &ConnRow) -> String {

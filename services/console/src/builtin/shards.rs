@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use megamux_engine::stats::{ConnState, EngineStats, Label, ShardSnapshot};
 
+use super::stats::percentile;
+use crate::event::mark;
 use crate::text::{self, Align, Table};
 
 /// How often a sample is taken: long enough for a steady rate, short enough to be called now.
@@ -16,7 +18,7 @@ pub(crate) const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 const LEAST_WINDOW: Duration = Duration::from_secs(1);
 
 /// A tick that has run this long holds everything on its shard up.
-const STALLED: Duration = Duration::from_millis(100);
+pub(crate) const STALLED: Duration = Duration::from_millis(100);
 
 /// The two latest samples, and rates counted from the older one.
 #[derive(Debug, Default)]
@@ -70,7 +72,8 @@ impl Sampler {
             let running = Duration::from_nanos(shard.tick_running_ns);
             if running >= STALLED {
                 let running = text::span(running);
-                out.push_str(&format!("shard {index} is stalled: one tick runs since {running}\n"));
+                let (bad, plain) = (mark::BAD, mark::PLAIN);
+                out.push_str(&format!("{bad}shard {index} is stalled: one tick runs since {running}{plain}\n"));
             }
         }
         out
@@ -79,7 +82,7 @@ impl Sampler {
 
 fn columns() -> Vec<(&'static str, Align)> {
     let states = ConnState::ALL.iter().map(|state| state.word());
-    let load = ["accepts/s", "in/s", "out/s", "frames/s", "p50", "p99", "cqe/enter", "buffers", "queued"];
+    let load = ["cpu", "accepts/s", "in/s", "out/s", "frames/s", "p50", "p99", "cqe/enter", "buffers", "queued"];
     let titles = ["shard"].into_iter().chain(states).chain(load);
     titles.map(|title| (title, Align::Right)).collect()
 }
@@ -89,8 +92,7 @@ fn row(name: String, now: &ShardSnapshot, before: &ShardSnapshot, window: Durati
     let grown = |count: fn(&ShardSnapshot) -> u64| count(now).saturating_sub(count(before));
     let rate = |count| text::rate(grown(count) as f64 / seconds);
     let byte_rate = |count| text::bytes((grown(count) as f64 / seconds) as u64);
-    let buckets = now.ticks.buckets().zip(before.ticks.buckets());
-    let ticks: Vec<_> = buckets.map(|((bound, now), (_, before))| (bound, now.saturating_sub(before))).collect();
+    let ticks = now.ticks.since(&before.ticks);
     let (completions, enters) = (grown(|shard| shard.completions), grown(|shard| shard.enters));
     let per_enter = match enters {
         0 => "-".to_owned(),
@@ -101,12 +103,13 @@ fn row(name: String, now: &ShardSnapshot, before: &ShardSnapshot, window: Durati
         .into_iter()
         .chain(states)
         .chain([
+            format!("{:.0}%", grown(|shard| shard.cpu_ns) as f64 / 1e7 / seconds),
             rate(|shard| shard.accepts),
             byte_rate(|shard| shard.bytes_in),
             byte_rate(|shard| shard.bytes_out),
             rate(|shard| shard.frames_in),
-            percentile(&ticks, 50),
-            percentile(&ticks, 99),
+            percentile(&ticks, 50.0),
+            percentile(&ticks, 99.0),
             per_enter,
             now.buffers_free.to_string(),
             text::bytes(now.send_queue_bytes),
@@ -114,45 +117,11 @@ fn row(name: String, now: &ShardSnapshot, before: &ShardSnapshot, window: Durati
         .collect()
 }
 
-/// The bound that `percent` of the spans in these buckets do not pass.
-pub(crate) fn percentile(buckets: &[(Option<Duration>, u64)], percent: u64) -> String {
-    let total: u64 = buckets.iter().map(|(_, count)| count).sum();
-    if total == 0 {
-        return "-".to_owned();
-    }
-    let wanted = (u128::from(total) * u128::from(percent)).div_ceil(100);
-    let mut seen = 0u128;
-    let mut bound = Duration::ZERO;
-    for &(to, count) in buckets {
-        seen += u128::from(count);
-        match to {
-            _ if seen < wanted => bound = to.unwrap_or(bound),
-            Some(to) => return format!("<={}", text::span(to)),
-            None => break,
-        }
-    }
-    format!(">{}", text::span(bound))
-}
-
 #[cfg(test)]
 mod tests {
     use megamux_engine::Time;
 
     use super::*;
-
-    #[test]
-    fn a_percentile_is_its_buckets_bound() {
-        let us = |count| Some(Duration::from_micros(count));
-        let check = |buckets: &[_], percent, expect: &str| {
-            assert_eq!(percentile(buckets, percent), expect, "{buckets:?}");
-        };
-        check(&[], 50, "-");
-        check(&[(us(1), 0), (us(2), 0)], 50, "-");
-        check(&[(us(1), 50), (us(2), 49), (us(4), 1)], 50, "<=1.00 us");
-        check(&[(us(1), 50), (us(2), 49), (us(4), 1)], 99, "<=2.00 us");
-        check(&[(us(1), 1), (us(2), 0), (us(4), 1)], 99, "<=4.00 us");
-        check(&[(us(1), 1), (us(2), 0), (None, 99)], 99, ">2.00 us");
-    }
 
     #[test]
     fn rates_are_counted_from_a_sample_that_is_old_enough() {
@@ -187,7 +156,7 @@ mod tests {
         let mut stats = EngineStats::default();
         stats.shards = vec![ShardSnapshot::default(), shard];
         let table = Sampler::default().render(&stats);
-        assert!(table.contains("shard 1 is stalled: one tick runs since 4.00 s\n"), "{table}");
+        assert!(table.contains("shard 1 is stalled: one tick runs since 4.00 s"), "{table}");
         assert!(!table.contains("shard 0 is"), "{table}");
     }
 }

@@ -262,3 +262,17 @@ impl Families {
         }
     }
 }
+
+#[test]
+fn health_says_when_the_server_is_on_its_way_out() {
+    let Some(server) = Server::start(&["--http", "127.0.0.1:0", "--drain-delay", "5m"]) else {
+        return;
+    };
+    assert_eq!(get(&server, "/healthz").status, 200);
+    server.signal(rustix::process::Signal::TERM);
+    server.wait_for("unhealthy, and draining after a delay");
+    // New connections still come in, and are told to go elsewhere.
+    let health = get(&server, "/healthz");
+    assert_eq!((health.status, health.body.as_str()), (503, "draining\n"));
+    assert_eq!(get(&server, "/metrics").status, 200);
+}

@@ -6,6 +6,10 @@
 mod echo;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "telnet")]
+mod operators;
+#[cfg(feature = "echo")]
+mod reload;
 #[allow(dead_code, reason = "what is needed depends on what is built")]
 mod server;
 #[cfg(feature = "echo")]
@@ -13,5 +17,6 @@ mod signals;
 #[cfg(feature = "http")]
 mod simulated;
 mod start;
+mod systemd;
 #[cfg(feature = "telnet")]
 mod telnet;

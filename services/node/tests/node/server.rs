@@ -42,6 +42,11 @@ impl Server {
         Server::from(Process::shell(script))
     }
 
+    /// Starts one as a command has it; its arguments are the caller's.
+    pub fn start_command(command: &mut Command) -> Option<Server> {
+        Server::from(Process::from(command))
+    }
+
     fn from(process: Process) -> Option<Server> {
         let mut banner = Vec::new();
         while banner.last().is_none_or(|line| line != "megamux is ready") {
@@ -80,19 +85,40 @@ impl Server {
         stream
     }
 
+    pub fn id(&self) -> u32 {
+        self.process.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process.child), signal).unwrap();
     }
 
     /// Waits for a line on stderr that contains `text`.
     pub fn wait_for(&self, text: &str) {
+        self.lines_up_to(text);
+    }
+
+    /// The lines on stderr up to one that contains `text`, with it.
+    #[track_caller]
+    pub fn lines_up_to(&self, text: &str) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
+        let mut lines = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = self.process.stderr.recv_timeout(left);
-            if line.unwrap_or_else(|_| panic!("never said {text:?}")).contains(text) {
-                return;
+            lines.push(line.unwrap_or_else(|_| panic!("never said {text:?}, but {lines:#?}")));
+            if lines.last().is_some_and(|line| line.contains(text)) {
+                return lines;
             }
+        }
+    }
+
+    /// Waits until nobody listens on an address any more: shards let go of it one by one.
+    pub fn await_refusal(&self, addr: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(addr).is_ok() {
+            assert!(Instant::now() < deadline, "somebody still listens on {addr}");
+            thread::yield_now();
         }
     }
 
@@ -102,9 +128,28 @@ impl Server {
     }
 }
 
+/// The binary, with a clean environment.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_megamux"));
+    clean(&mut command);
+    command
+}
+
+fn clean(command: &mut Command) {
+    command.stdin(Stdio::null());
+    for variable in ["MEGAMUX_LOG", "MEGAMUX_CAPS", "STATE_DIRECTORY", "XDG_STATE_HOME", "HOME", "NOTIFY_SOCKET"] {
+        command.env_remove(variable);
+    }
+}
+
 /// Runs the binary with these arguments, which end it; listeners they do not name are off.
 pub fn run(args: &[&str]) -> (ExitStatus, String) {
     Process::spawn(&with_others_off(args)).end()
+}
+
+/// Runs what a command has, which ends.
+pub fn run_command(command: &mut Command) -> (ExitStatus, String) {
+    Process::from(command).end()
 }
 
 /// The same by way of a shell.
@@ -121,16 +166,17 @@ struct Process {
 
 impl Process {
     fn spawn(args: &[String]) -> Process {
-        Process::from(Command::new(env!("CARGO_BIN_EXE_megamux")).args(args))
+        Process::from(command().args(args))
     }
 
     fn shell(script: &str) -> Process {
-        Process::from(Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_megamux")]))
+        let mut shell = Command::new("sh");
+        clean(&mut shell);
+        Process::from(shell.args(["-c", script, env!("CARGO_BIN_EXE_megamux")]))
     }
 
     fn from(command: &mut Command) -> Process {
-        command.env_remove("MEGAMUX_LOG");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = lines(child.stdout.take().unwrap());
         let stderr = lines(child.stderr.take().unwrap());
@@ -183,7 +229,16 @@ fn with_others_off(args: &[&str]) -> Vec<String> {
             all.extend([option, "off".to_owned()]);
         }
     }
+    if !all.iter().any(|arg| arg == "--data-dir") {
+        all.extend(["--data-dir".to_owned(), "none".to_owned()]);
+    }
     all
+}
+
+/// An address of this machine where nobody listens.
+pub fn free_addr() -> String {
+    // The kernel does not give the same port to two in a row.
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).unwrap().to_string()
 }
 
 /// A path that no other test uses.

@@ -1,6 +1,7 @@
-//! Documents that name files: this file owns the rule that what they name exists.
+//! Documents that name files and tests: this file owns the rule that what they name exists.
 //!
-//! A path is one in a link, or one in backticks that starts in one of our rooms. Other projects' paths start elsewhere.
+//! A path is one in a link, or one in backticks that starts in one of our rooms. Other projects' paths start elsewhere. Tests
+//! are named in backticks in the last column of a table, where its heading is "proven by".
 
 use super::Problem;
 
@@ -44,6 +45,24 @@ pub fn check(path: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Vec<Probl
             if !exists(&resolve(path, target)) {
                 problems.push(missing(target));
             }
+        }
+    }
+    problems
+}
+
+/// `is_test` is asked for the names of functions.
+pub fn check_tests(path: &str, text: &str, is_test: &dyn Fn(&str) -> bool) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut proves = false;
+    for (number, line) in (1..).zip(text.lines()) {
+        let row = line.trim().strip_prefix('|').and_then(|row| row.strip_suffix('|'));
+        let Some(last) = row.and_then(|row| row.rsplit('|').next()) else {
+            proves = false;
+            continue;
+        };
+        proves |= last.trim() == "proven by";
+        for name in last.split('`').skip(1).step_by(2).filter(|name| proves && !is_test(name)) {
+            problems.push(Problem::new(path, number, format!("no test {name}: correct the name")));
         }
     }
     problems
@@ -110,5 +129,17 @@ mod tests {
     fn links_are_relative() {
         check_text("[a](ring.md) [b](../README.md#top) [c](#here) [d](https://e.example/f) ![g](./ring.md)", &[]);
         check_text("[a](README.md)", &[1]);
+    }
+
+    #[test]
+    fn a_table_of_proofs_names_tests() {
+        let check_text = |text: &str, expect: &[usize]| {
+            let problems = check_tests("docs/a.md", text, &|name| name == "it_holds");
+            assert_eq!(problems.iter().map(|problem| problem.line).collect::<Vec<_>>(), expect, "{text}");
+        };
+        let head = "| promise | proven by |\n| --- | --- |\n";
+        check_text(&format!("{head}| `a` | real: `it_holds` |\n"), &[]);
+        check_text(&format!("{head}| a | `it_holds`, `it_held` |\n| b | `gone` |\n"), &[3, 4]);
+        check_text(&format!("{head}\n| a | b |\n| c | `else` |\n"), &[]);
     }
 }

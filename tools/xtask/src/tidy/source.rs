@@ -27,6 +27,16 @@ impl Source {
         Self { path: path.into(), lines }
     }
 
+    /// Names of the functions it defines.
+    pub fn functions(&self) -> impl Iterator<Item = String> {
+        let name_of = |line: &Line| {
+            let name = &line.code[find_word(&line.code, "fn")? + 2..];
+            let name = name.trim_start().split(|c: char| !c.is_alphanumeric() && c != '_').next()?;
+            Some(name.to_owned())
+        };
+        self.lines.iter().filter_map(name_of)
+    }
+
     /// The lines with their numbers, which start at one.
     pub fn numbered(&self) -> impl Iterator<Item = (usize, &Line)> {
         self.lines.iter().enumerate().map(|(index, line)| (index + 1, line))
@@ -221,6 +231,13 @@ mod tests {
         let join = |part: fn(&Line) -> &str| source.lines.iter().map(part).collect::<Vec<_>>().join("\n");
         assert_eq!(join(|line| &line.code), code, "code of {text:?}");
         assert_eq!(join(|line| &line.comment), comment, "comments of {text:?}");
+    }
+
+    #[test]
+    fn functions_are_found_by_name() {
+        let source = Source::parse("a.rs", "fn a() {}\n  pub fn b_c<T>() // fn d\nlet f = \"fn e\";\ntype G = fn(u8);");
+        let names: Vec<_> = source.functions().filter(|name| !name.is_empty()).collect();
+        assert_eq!(names, ["a", "b_c"]);
     }
 
     #[test]

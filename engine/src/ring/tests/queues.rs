@@ -1,0 +1,115 @@
+//! What only queues shared with the kernel can do: be full, linger, and report out of order.
+
+use std::net::UdpSocket;
+
+use super::*;
+use crate::driver::tests::{LONG, wait::timed};
+use crate::ring::queues::LONGEST_LINGER;
+
+#[test]
+fn a_full_submission_queue_is_submitted_on_the_spot() {
+    let mut bench = Bench::make("", 64, |config| (config.sq, config.cq) = (32, 64));
+    let (slot, client) = bench.connection();
+    write(&client, b"!");
+    // All of these complete as they are submitted, more than the completion queue has room for.
+    let polls: Vec<_> = (0..200)
+        .map(|_| {
+            let poll = bench.token(Kind::Poll, slot);
+            bench.driver.poll_readable(slot, poll);
+            poll
+        })
+        .collect();
+    for poll in polls {
+        let readable = bench.wait(poll);
+        assert_eq!((readable.result, readable.more), (0, false));
+    }
+    let counts = bench.driver.counts();
+    assert!(counts.overflows > 0 && counts.submissions > 200, "{counts:?}");
+}
+
+#[test]
+fn wakes_survive_an_overflow_of_the_completion_queue() {
+    let mut bench = Bench::make("", 64, |config| (config.sq, config.cq) = (32, 64));
+    let (slot, client) = bench.connection();
+    write(&client, b"!");
+    for _ in 0..200 {
+        let poll = bench.token(Kind::Poll, slot);
+        bench.driver.poll_readable(slot, poll);
+    }
+    let waker = bench.driver.waker();
+    for _ in 0..20 {
+        waker.wake();
+        bench.driver.enter(Wait::No).unwrap();
+    }
+    bench.wait_until("polls", |bench| (bench.seen.len() == 200).then_some(()));
+    bench.turn(Wait::No);
+    assert!(timed(&mut bench, Wait::For(QUIET)) >= QUIET);
+    waker.wake();
+    assert!(timed(&mut bench, Wait::For(LONG)) < LONG / 10);
+}
+
+#[test]
+fn a_batch_lingers_for_more_and_settles_for_less() {
+    let mut bench = Bench::new();
+    if !have(bench.driver.caps().min_wait, "lingering waits") {
+        return;
+    }
+    let (slot, client) = bench.connection();
+    let poll = bench.token(Kind::Poll, slot);
+    bench.driver.poll_readable(slot, poll);
+    bench.turn(Wait::No);
+    write(&client, b"!");
+    let waited = timed(&mut bench, Wait::Batch { want: 2, min_wait: QUIET, most: LONG });
+    assert!(waited >= LONGEST_LINGER && waited < LONG / 10, "{waited:?}");
+    bench.wait(poll);
+}
+
+#[test]
+fn a_wake_in_a_lingering_wait_is_seen_when_lingering_ends() {
+    let mut bench = Bench::new();
+    bench.turn(Wait::No);
+    bench.driver.waker().wake();
+    let waited = timed(&mut bench, Wait::Batch { want: 64, min_wait: QUIET, most: LONG });
+    assert!(waited < LONG / 10, "{waited:?}");
+}
+
+#[test]
+fn an_accept_that_overtakes_its_slots_close_is_held_back() {
+    // As older kernels may report them; this one orders them itself.
+    let mut bench = Bench::new();
+    let (slot, _client) = bench.connection();
+    let close = bench.close(slot);
+    let early = |slot: u32| Completion {
+        token: Token::new(Kind::Accept, 0, 0),
+        result: slot as i32,
+        more: true,
+        payload: Payload::None,
+    };
+    assert!(bench.driver.accepted(early(slot)).is_none());
+    assert!(bench.driver.accepted(early(slot + 1)).is_some());
+    bench.turn(Wait::For(DEADLINE));
+    let order: Vec<_> = bench.seen.iter().map(|completion| completion.token).collect();
+    assert_eq!(order, [close, early(slot).token]);
+}
+
+#[test]
+fn sends_are_bounded_and_their_places_come_back() {
+    let mut bench = Bench::new();
+    let (socket, _) = bench.datagram_socket();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = client.local_addr().unwrap();
+    for _ in 0..3 {
+        let mut sends = Vec::new();
+        loop {
+            let send = bench.token(Kind::DatagramSend, socket);
+            if !bench.driver.datagram_send(socket, send, to, b"x") {
+                break;
+            }
+            sends.push(send);
+        }
+        assert_eq!(sends.len(), crate::ring::datagram::SENDS);
+        for send in sends {
+            assert_eq!(bench.wait(send).result, 1);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The results: what a run came to, as text for people and JSON for programs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::plan::Plan;
+use crate::progress::{grouped, span};
+
+/// A run's results. Times are nanoseconds unless their name says otherwise.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub scenario: &'static str,
+    pub target: String,
+    pub connections: u32,
+    pub shards: u16,
+    pub message_bytes: u32,
+    pub depth: u32,
+    /// Messages per second asked for; absent in a closed loop.
+    pub rate_asked: Option<u64>,
+    /// Why the results are partial; absent if they are not.
+    pub incomplete: Option<String>,
+    pub ramp: Ramp,
+    pub run: Run,
+    pub latency_ns: Latency,
+    /// Connections that ended although nobody asked for it.
+    pub lost: u64,
+    pub errors: BTreeMap<String, u64>,
+    /// Processor time of this program while it measured, as a share of one CPU.
+    pub own_cpu: f64,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct Ramp {
+    pub opened: u64,
+    pub failed_dials: u64,
+    pub seconds: f64,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct Run {
+    pub seconds: f64,
+    pub sent: u64,
+    /// Messages answered; for churn and storm, connections served.
+    pub done: u64,
+    pub done_per_second: f64,
+    pub open_in_the_end: u64,
+}
+
+/// From when a message was due to when its answer was whole.
+#[derive(Debug, Default, Serialize)]
+pub struct Latency {
+    pub count: u64,
+    pub p50: u64,
+    pub p90: u64,
+    pub p99: u64,
+    pub p999: u64,
+    pub max: u64,
+}
+
+impl Latency {
+    pub fn of(histogram: &Histogram<u64>) -> Latency {
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        let (count, max) = (histogram.len(), histogram.max());
+        Latency { count, p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max }
+    }
+}
+
+impl Report {
+    pub fn new(plan: &Plan) -> Report {
+        Report {
+            scenario: plan.scenario.name(),
+            target: plan.target.to_string(),
+            connections: plan.connections,
+            shards: plan.shards,
+            message_bytes: plan.size,
+            depth: plan.depth,
+            rate_asked: plan.rate,
+            incomplete: None,
+            ramp: Ramp::default(),
+            run: Run::default(),
+            latency_ns: Latency::default(),
+            lost: 0,
+            errors: BTreeMap::new(),
+            own_cpu: 0.0,
+        }
+    }
+
+    pub fn complete(&self) -> bool {
+        self.incomplete.is_none()
+    }
+
+    /// Prints the text, or the JSON where it is to go.
+    pub fn deliver(&self, json: Option<&Path>) -> anyhow::Result<()> {
+        let Some(path) = json else {
+            print!("{}", self.text());
+            return Ok(());
+        };
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        if path == Path::new("-") {
+            print!("{text}");
+            return Ok(());
+        }
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        print!("{}", self.text());
+        Ok(())
+    }
+
+    fn text(&self) -> String {
+        let mut lines = Vec::new();
+        let (ramp, run, latency) = (&self.ramp, &self.run, &self.latency_ns);
+        if let Some(why) = &self.incomplete {
+            lines.push(format!("INCOMPLETE: {why}"));
+        }
+        lines.push(format!(
+            "{} on {}: {} connections, {} B, depth {}, {} shards",
+            self.scenario,
+            self.target,
+            grouped(self.connections.into()),
+            self.message_bytes,
+            self.depth,
+            self.shards
+        ));
+        let per_second = if ramp.seconds > 0.0 { (ramp.opened as f64 / ramp.seconds) as u64 } else { 0 };
+        lines.push(format!(
+            "ramp     {} opened in {:.2} s ({}/s), {} failed",
+            grouped(ramp.opened),
+            ramp.seconds,
+            grouped(per_second),
+            grouped(ramp.failed_dials)
+        ));
+        if ramp.opened == 0 {
+            lines.extend(self.errors.iter().map(|(error, count)| format!("error    {count} x {error}")));
+            return lines.join("\n") + "\n";
+        }
+        let unit = if matches!(self.scenario, "churn" | "storm") { "connections" } else { "messages" };
+        lines.push(format!(
+            "run      {} {unit} in {:.2} s ({}/s), {} open in the end, {} lost",
+            grouped(run.done),
+            run.seconds,
+            grouped(run.done_per_second as u64),
+            grouped(run.open_in_the_end),
+            grouped(self.lost)
+        ));
+        lines.push(format!(
+            "latency  p50 {}  p90 {}  p99 {}  p99.9 {}  max {}{}",
+            span(latency.p50),
+            span(latency.p90),
+            span(latency.p99),
+            span(latency.p999),
+            span(latency.max),
+            if self.rate_asked.is_some() || self.scenario == "hold" { "  (from when due)" } else { "" }
+        ));
+        lines.push(format!("own CPU  {:.0}% of one", 100.0 * self.own_cpu));
+        for (error, count) in &self.errors {
+            lines.push(format!("error    {count} x {error}"));
+        }
+        lines.join("\n") + "\n"
+    }
+}

@@ -1,0 +1,144 @@
+//! The program against a real engine: every scenario, and targets that refuse, lie and die.
+
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use megamux_engine::{CloseReason, Config, ConnInfo, Cx, Engine, Handler, Listen, NO_SERVICE, NoService, RecvBuf};
+use serde_json::Value;
+
+/// What the target does with what it gets.
+#[derive(Clone, Copy)]
+enum Target {
+    Echo,
+    /// Sends other bytes back.
+    Liar,
+    /// Answers each line by one.
+    Lines,
+    /// A console of a sort: greets, prompts, offers an option.
+    Console,
+}
+
+impl Handler for Target {
+    type Service = NoService;
+    type Conn = ();
+
+    fn on_open(&mut self, cx: &mut Cx<'_, NoService>, _: &ConnInfo) -> Result<(), CloseReason> {
+        if let Target::Console = self {
+            cx.send(b"hello\r\n\xff\xfb\x01> ");
+        }
+        Ok(())
+    }
+
+    fn on_data(&mut self, cx: &mut Cx<'_, NoService>, (): &mut (), data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
+        let lines = data.iter().filter(|byte| **byte == b'\n').count();
+        match self {
+            Target::Echo => {
+                cx.send_frame(data.take_all());
+                return Ok(());
+            }
+            Target::Liar => cx.send(&vec![7; data.len()]),
+            Target::Lines => (0..lines).for_each(|_| cx.send(b"yes\n")),
+            Target::Console => (0..lines).for_each(|_| cx.send(b"what?\r\n> ")),
+        }
+        let len = data.len();
+        data.consume(len);
+        Ok(())
+    }
+}
+
+fn serve(target: Target) -> (Engine, String) {
+    let mut config = Config::default();
+    config.shards = 2;
+    let mut builder = Engine::builder(config).unwrap();
+    builder.listen(Listen::tcp("127.0.0.1:0"), &NO_SERVICE, move |_| target).unwrap();
+    let engine = builder.start().unwrap();
+    let addr = engine.local_addrs()[0].1.to_string();
+    (engine, addr)
+}
+
+fn load(arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_megamux-load"));
+    command.args(arguments.split_whitespace()).args(["--json", "-", "--quiet"]);
+    command
+}
+
+fn outcome(output: &Output) -> (Option<i32>, Value) {
+    let report = serde_json::from_slice(&output.stdout);
+    (output.status.code(), report.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr))))
+}
+
+fn run(arguments: &str) -> (Option<i32>, Value) {
+    outcome(&load(arguments).output().unwrap())
+}
+
+#[test]
+fn every_scenario_is_done_as_asked() {
+    let (_engine, addr) = serve(Target::Echo);
+    for scenario in [
+        "pingpong",
+        "pingpong --rate 2000",
+        "pipeline",
+        "bulk",
+        "bulk --size 262144 -c 4",
+        "churn -c 8",
+        "storm -c 300",
+        "slow -c 100",
+        "hold -c 200 --every 0.2 --ramp 5000",
+    ] {
+        let (code, report) = run(&format!("{scenario} -t 0.3 {addr}"));
+        assert_eq!(code, Some(0), "{scenario}: {report:#}");
+        assert_eq!(
+            (report["lost"].as_u64(), report["incomplete"].is_null()),
+            (Some(0), true),
+            "{scenario}: {report:#}"
+        );
+        assert!(report["run"]["done"].as_u64() > Some(0), "{scenario}: {report:#}");
+        assert!(report["latency_ns"]["p50"].as_u64() > Some(0), "{scenario}: {report:#}");
+    }
+}
+
+#[test]
+fn lines_and_consoles_are_spoken_to_in_their_way() {
+    for (target, arguments) in
+        [(Target::Lines, "pipeline --protocol lines"), (Target::Console, "pingpong --protocol telnet")]
+    {
+        let (_engine, addr) = serve(target);
+        let (code, report) = run(&format!("{arguments} -c 20 -t 0.3 {addr}"));
+        assert_eq!(code, Some(0), "{report:#}");
+        assert!(report["run"]["done"].as_u64() > Some(20), "{report:#}");
+    }
+}
+
+#[test]
+fn a_target_that_refuses_or_lies_is_said_to() {
+    let check = |arguments: &str, expect: &str, error: &str| {
+        let (code, report) = run(arguments);
+        assert_eq!(code, Some(1), "{report:#}");
+        assert!(report["incomplete"].as_str().unwrap().contains(expect), "{report:#}");
+        assert!(report["errors"].to_string().contains(error), "{report:#}");
+    };
+    check("pingpong 127.0.0.1:1", "takes no connections", "Connection refused");
+    check("pingpong unix:/nowhere", "takes no connections", "No such file");
+    let (_engine, addr) = serve(Target::Liar);
+    check(&format!("pingpong -t 5 {addr}"), "closed every connection", "other bytes came back");
+}
+
+#[test]
+fn a_target_that_dies_leaves_partial_results() {
+    let (engine, addr) = serve(Target::Echo);
+    let child = load(&format!("pingpong -t 60 {addr}")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It dies when a few thousand answers have gone out.
+    while engine.stats().total().sends < 5_000 {
+        std::thread::yield_now();
+    }
+    engine.handle().stop();
+    engine.join().unwrap();
+    let (code, report) = outcome(&child.wait_with_output().unwrap());
+    assert_eq!(
+        (code, report["incomplete"].as_str()),
+        (Some(1), Some("the target closed every connection")),
+        "{report:#}"
+    );
+    assert!(report["run"]["done"].as_u64() > Some(1_000) && report["lost"] == 500, "{report:#}");
+    assert!(Duration::from_secs_f64(report["run"]["seconds"].as_f64().unwrap()) < Duration::from_secs(60));
+}

@@ -1,0 +1,327 @@
+//! `cargo xtask bench c10m`: how many connections this machine holds, and what each costs.
+//!
+//! ```text
+//! megamux serve  <--- N connections --->  megamux-load hold      both on this machine
+//!      ^                                        |
+//!      '---- sampled twice a second here -------'    sockets, kernel slab, resident memory: cost by slope
+//! ```
+//!
+//! Invariants: what is started is ended, and what is set in /proc/sys is set back, also when the run fails. Cost per connection is
+//! the slope of a least-squares line over the ramp, never one reading; both ends of a loopback connection are on this machine and wait in
+//! the same way, so that kernel memory is halved between them.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use crate::metadata;
+use crate::shell::{self, cargo};
+
+/// Descriptors of a shard that are not connections: listeners, and room for churn.
+const SPARE: u64 = 400;
+/// How often memory is looked at.
+const SAMPLE: Duration = Duration::from_millis(500);
+/// Two ends each.
+const ENDS: u64 = 2;
+/// What the records hold.
+const GOAL: f64 = 10e6;
+
+/// Hold very many connections, 1% of them active, each saying something once a minute
+#[derive(Args)]
+pub struct Options {
+    /// Connections
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    connections: u64,
+    /// What the server speaks to them
+    #[arg(long, value_enum, default_value = "echo")]
+    protocol: Protocol,
+    /// Seconds to hold them
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    duration: u64,
+    /// Keep the results as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Protocol {
+    Echo,
+    Telnet,
+}
+
+impl Protocol {
+    fn name(self) -> &'static str {
+        match self {
+            Protocol::Echo => "echo",
+            Protocol::Telnet => "telnet",
+        }
+    }
+}
+
+/// What memory was at one moment.
+#[derive(Clone, Copy, Default)]
+struct Sample {
+    /// TCP sockets in use.
+    sockets: f64,
+    /// Bytes of kernel slab, and of the server's and the generator's own memory.
+    slab: f64,
+    server: f64,
+    load: f64,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    shell::run(&mut cargo(&["build", "--quiet", "--release", "-p", "megamux", "-p", "megamux-load"]))?;
+    let binaries = metadata::target_directory()?.join("release");
+    let directory = binaries.join("c10m");
+    fs::create_dir_all(&directory)?;
+    let _files = Raised::to("/proc/sys/fs/file-max", ENDS * options.connections + 100_000)?;
+    let server = Server::start(&binaries, &directory, options)?;
+    let report = directory.join("load.json");
+    let mut load = Command::new(binaries.join("megamux-load"));
+    load.args(["hold", &server.addr, "--protocol", options.protocol.name()]);
+    load.args(["--connections", &options.connections.to_string(), "--duration", &options.duration.to_string()]);
+    load.arg("--json").arg(&report).stdout(Stdio::null());
+    let mut load = Process(load.spawn().context("cannot start megamux-load")?);
+    let over = AtomicBool::new(false);
+    let (server_id, load_id) = (server.process.0.id(), load.0.id());
+    let (samples, status) = thread::scope(|scope| {
+        let sampler = scope.spawn(|| sample_until(&over, server_id, load_id));
+        let status = load.0.wait();
+        over.store(true, Ordering::Relaxed);
+        (sampler.join().unwrap_or_default(), status)
+    });
+    if status?.code() == Some(2) {
+        bail!("this machine cannot hold that many, see above");
+    }
+    let text = fs::read_to_string(&report).context("megamux-load left no results")?;
+    let load: Value = serde_json::from_str(&text)?;
+    let found = Found::new(options, &samples, &load);
+    found.print();
+    if let Some(path) = &options.json {
+        let all = serde_json::json!({ "load": load, "cost": found.cost.json(), "server_shards": shards(options)? });
+        fs::write(path, serde_json::to_string_pretty(&all)?)?;
+    }
+    match found.incomplete {
+        Some(why) => bail!("incomplete: {why}"),
+        None => Ok(()),
+    }
+}
+
+/// A child that does not outlive this.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Server {
+    process: Process,
+    addr: String,
+}
+
+impl Server {
+    /// Starts it, and waits until it is ready.
+    fn start(binaries: &Path, directory: &Path, options: &Options) -> Result<Server> {
+        let config = directory.join("megamux.toml");
+        fs::write(&config, "[telnet]\nmax_connections = 0\n")?;
+        let name = options.protocol.name();
+        let other = if options.protocol == Protocol::Echo { "telnet" } else { "echo" };
+        let mut command = Command::new(binaries.join("megamux"));
+        command.arg("serve").arg("--config").arg(&config).args(["--shards", &shards(options)?.to_string()]);
+        command.args(["--pin", "none", "--http", "off", "--data-dir", "none"]);
+        command.args([&format!("--{name}"), "127.0.0.1:0", &format!("--{other}"), "off"]);
+        let mut process = Process(command.stdout(Stdio::piped()).spawn().context("cannot start megamux")?);
+        let banner = BufReader::new(process.0.stdout.take().context("no banner")?);
+        let mut addr = None;
+        for line in banner.lines() {
+            let line = line?;
+            addr = addr.or_else(|| listening(&line, name));
+            if line.contains("ready") {
+                break;
+            }
+        }
+        let addr = addr.with_context(|| format!("the server names no {name} address"))?;
+        Ok(Server { process, addr })
+    }
+}
+
+/// The address in a banner's line about a listener.
+fn listening(line: &str, name: &str) -> Option<String> {
+    let mut words = line.split_whitespace().skip_while(|word| *word != name);
+    words.next()?;
+    words.find(|word| word.starts_with("127.0.0.1:")).map(|word| word.trim_end_matches(',').to_owned())
+}
+
+fn shards(options: &Options) -> Result<u64> {
+    let limits = fs::read_to_string("/proc/self/limits")?;
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).context("no limit on open files")?;
+    let soft = line.split_whitespace().nth(3).and_then(|word| word.parse::<u64>().ok()).unwrap_or(1 << 20);
+    let each = soft.min(1 << 20).saturating_sub(SPARE).max(1);
+    // The kernel spreads connections by a hash: some shards get a little more than their share.
+    Ok((options.connections + options.connections / 50).div_ceil(each))
+}
+
+/// A setting of the kernel, raised while this lives.
+struct Raised {
+    path: &'static str,
+    before: Option<String>,
+}
+
+impl Raised {
+    fn to(path: &'static str, wanted: u64) -> Result<Raised> {
+        let before = fs::read_to_string(path)?.trim().to_owned();
+        if before.parse::<u64>().is_ok_and(|now| now >= wanted) {
+            return Ok(Raised { path, before: None });
+        }
+        fs::write(path, wanted.to_string()).with_context(|| format!("{path} is {before}, and {wanted} are needed"))?;
+        eprintln!("{path} raised from {before} to {wanted} for this run");
+        Ok(Raised { path, before: Some(before) })
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _ = fs::write(self.path, before);
+        }
+    }
+}
+
+fn sample_until(over: &AtomicBool, server: u32, load: u32) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        let next = Instant::now() + SAMPLE;
+        samples.extend(sample(server, load));
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    samples
+}
+
+fn sample(server: u32, load: u32) -> Option<Sample> {
+    let kib = |path: &str, name: &str| {
+        let text = fs::read_to_string(path).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib * 1024.0)
+    };
+    let sockets = fs::read_to_string("/proc/net/sockstat").ok()?;
+    let sockets = sockets.lines().find_map(|line| line.strip_prefix("TCP: inuse "))?.split_whitespace().next()?;
+    let own = |id: u32| kib(&format!("/proc/{id}/status"), "RssAnon:");
+    let slab = kib("/proc/meminfo", "Slab:")?;
+    Some(Sample { sockets: sockets.parse().ok()?, slab, server: own(server)?, load: own(load)? })
+}
+
+/// Bytes per connection.
+#[derive(Clone, Copy)]
+struct Cost {
+    kernel: f64,
+    server: f64,
+    load: f64,
+}
+
+impl Cost {
+    fn json(self) -> Value {
+        serde_json::json!({
+            "kernel_bytes_per_end": self.kernel, "server_bytes": self.server, "generator_bytes": self.load,
+        })
+    }
+}
+
+/// The whole result.
+struct Found<'a> {
+    options: &'a Options,
+    load: &'a Value,
+    cost: Cost,
+    incomplete: Option<String>,
+}
+
+impl<'a> Found<'a> {
+    fn new(options: &'a Options, samples: &[Sample], load: &'a Value) -> Found<'a> {
+        // The ramp, without its first tenth, in which pools and tables are made.
+        let most = samples.iter().map(|sample| sample.sockets).fold(0.0, f64::max);
+        let ramp: Vec<&Sample> = samples.iter().filter(|sample| sample.sockets >= 0.1 * most).collect();
+        let of = |figure: fn(&Sample) -> f64| slope(ramp.iter().map(|sample| (sample.sockets, figure(sample))));
+        // Both ends are sockets here: a step of one socket is half a connection.
+        let cost = Cost {
+            kernel: of(|sample| sample.slab),
+            server: ENDS as f64 * of(|sample| sample.server),
+            load: ENDS as f64 * of(|sample| sample.load),
+        };
+        Found { options, load, cost, incomplete: load["incomplete"].as_str().map(str::to_owned) }
+    }
+
+    fn print(&self) {
+        let Found { load, cost, .. } = self;
+        let number = |path: &str| load.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
+        let millis = |path: &str| number(path) / 1e6;
+        println!(
+            "{} connections on {} in {:.1} s ({:.0}/s), {:.0} held in the end, {:.0} lost",
+            number("/ramp/opened"),
+            self.options.protocol.name(),
+            number("/ramp/seconds"),
+            number("/ramp/opened") / number("/ramp/seconds").max(0.001),
+            number("/run/open_in_the_end"),
+            number("/lost"),
+        );
+        println!(
+            "{:.0} messages in {:.0} s ({:.0}/s); from when due: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms",
+            number("/run/done"),
+            number("/run/seconds"),
+            number("/run/done_per_second"),
+            millis("/latency_ns/p50"),
+            millis("/latency_ns/p99"),
+            millis("/latency_ns/p999"),
+            millis("/latency_ns/max"),
+        );
+        println!(
+            "per connection, by slope: kernel {:.0} B an end, server {:.0} B (generator {:.0} B)",
+            cost.kernel, cost.server, cost.load
+        );
+        println!(
+            "10,000,000 would take the server's machine 10^7 x ({:.0} + {:.0}) B = {:.1} GiB",
+            cost.kernel,
+            cost.server,
+            GOAL * (cost.kernel + cost.server) / f64::from(1 << 30)
+        );
+    }
+}
+
+/// The slope of the line with the least squared distance to the points.
+fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
+    let count = points.clone().count() as f64;
+    let mean = |of: fn((f64, f64)) -> f64| points.clone().map(of).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let (mut over, mut under) = (0.0, 0.0);
+    for point in points {
+        over += (point.0 - x) * (point.1 - y);
+        under += (point.0 - x) * (point.0 - x);
+    }
+    if under > 0.0 { over / under } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slope_is_the_lines() {
+        assert_eq!(slope([(0.0, 5.0), (1.0, 8.0), (2.0, 11.0)].into_iter()), 3.0);
+        assert_eq!(slope([(1.0, 1.0)].into_iter()), 0.0);
+    }
+
+    #[test]
+    fn the_banner_names_the_address() {
+        assert_eq!(listening("  echo     127.0.0.1:4711", "echo").as_deref(), Some("127.0.0.1:4711"));
+        assert_eq!(listening("  telnet   127.0.0.1:4711", "echo"), None);
+    }
+}
