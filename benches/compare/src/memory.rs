@@ -26,8 +26,9 @@ const REST: Duration = Duration::from_millis(500);
 /// A cache belongs to connections if it grew by at least this many objects for each; less is somebody else's growth.
 const OBJECTS_PER_CONNECTION: f64 = 0.25;
 
-/// Caches a socket server has no part in, which files opened and programs started meanwhile let grow.
-const FOREIGN: [&str; 5] = ["anon_vma", "anon_vma_chain", "buffer_head", "radix_tree_node", "vm_area_struct"];
+/// Caches a socket server has no part in, which files opened and programs started meanwhile let grow. `anon_vma_chain` is not
+/// among them: the kernel merges it with `eventpoll_pwq`, of which every socket in an epoll set has one.
+const FOREIGN: [&str; 4] = ["anon_vma", "buffer_head", "radix_tree_node", "vm_area_struct"];
 
 /// The inodes that are sockets', among the many that are files'.
 const SOCKET_INODES: [&str; 2] = ["sock_inode_cache", "lsm_inode_cache"];
