@@ -4,6 +4,7 @@
 //! Accepted sockets inherit it from the listener. Knows nothing of who serves.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::PathBuf;
@@ -19,7 +20,8 @@ const CONNECTIONS_PER_SOURCE: usize = 5_000;
 
 #[derive(Clone, Debug)]
 pub enum Endpoint {
-    Tcp(SocketAddr),
+    /// How many listeners share the port, by SO_REUSEPORT if there is more than one: shards of a process, or processes.
+    Tcp(SocketAddr, usize),
     Unix(PathBuf),
 }
 
@@ -32,7 +34,7 @@ impl Endpoint {
             let port = (FIRST + (random + attempt) % COUNT) as u16;
             let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
             if TcpListener::bind(address).is_ok() {
-                return Ok(Self::Tcp(address.into()));
+                return Ok(Self::Tcp(address.into(), 1));
             }
         }
         Err(io::Error::new(io::ErrorKind::AddrInUse, "no free loopback port between 20000 and 31999"))
@@ -43,12 +45,42 @@ impl Endpoint {
         Self::Unix(std::env::temp_dir().join(name))
     }
 
+    /// The same place for `listeners` that share it; a Unix socket has one.
+    pub fn shared_by(self, listeners: usize) -> Self {
+        match self {
+            Self::Tcp(address, _) => Self::Tcp(address, listeners),
+            unix => unix,
+        }
+    }
+
+    pub fn listeners(&self) -> usize {
+        match self {
+            &Self::Tcp(_, listeners) => listeners,
+            Self::Unix(_) => 1,
+        }
+    }
+
+    /// How many sockets listen here, of all processes.
+    pub fn count_listening(&self) -> io::Result<usize> {
+        let Self::Tcp(address, _) = self else {
+            return Ok(1);
+        };
+        // `sl local_address rem_address st ...`, in hexadecimal; state 0A is LISTEN.
+        let port = format!(":{:04X}", address.port());
+        let listens = |line: &&str| {
+            let mut fields = line.split_ascii_whitespace();
+            fields.nth(1).is_some_and(|local| local.ends_with(&port)) && fields.nth(1) == Some("0A")
+        };
+        Ok(fs::read_to_string("/proc/net/tcp")?.lines().filter(listens).count())
+    }
+
     /// A listening socket, blocking.
     pub fn listen(&self) -> io::Result<Socket> {
         let socket = match self {
-            Self::Tcp(_) => {
+            &Self::Tcp(_, listeners) => {
                 let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
                 socket.set_reuse_address(true)?;
+                socket.set_reuse_port(listeners > 1)?;
                 socket.set_tcp_nodelay(true)?;
                 socket
             }
@@ -75,7 +107,7 @@ impl Endpoint {
 
     /// A client socket ready to connect.
     pub fn client_socket(&self, index: usize) -> io::Result<Socket> {
-        let Self::Tcp(_) = self else {
+        let Self::Tcp(..) = self else {
             return Socket::new(Domain::UNIX, Type::STREAM, None);
         };
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -91,7 +123,7 @@ impl Endpoint {
 
     pub fn address(&self) -> io::Result<SockAddr> {
         match self {
-            Self::Tcp(address) => Ok((*address).into()),
+            Self::Tcp(address, _) => Ok((*address).into()),
             Self::Unix(path) => SockAddr::unix(path),
         }
     }
@@ -100,7 +132,7 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Tcp(address, _) => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

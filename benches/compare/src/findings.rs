@@ -10,7 +10,7 @@ use crate::scenario::Bar;
 const SATURATED: f64 = 0.8;
 
 /// The row the bars are about.
-const OURS: &str = "megamux";
+pub const OURS: &str = "megamux";
 
 pub struct Findings<'a> {
     pub table: &'a Table,
@@ -77,7 +77,7 @@ impl<'a> Findings<'a> {
             .enumerate()
             .map(|(index, (row, ratio))| Line {
                 row,
-                verdict: verdict(index, row, ratio.as_ref(), resolution),
+                verdict: verdict(index, row.failure.is_some(), ratio.as_ref(), resolution),
                 figures: ratio.map(|ratio| Figures::of(row, ratio, table.shape.message)),
                 latency: Latency::of(row),
             })
@@ -122,17 +122,7 @@ impl<'a> Findings<'a> {
     }
 
     pub fn bar_lines(&self) -> impl Iterator<Item = String> {
-        self.bars.iter().map(|(bar, reach)| {
-            let (word, estimate) = match reach {
-                Reach::Met(estimate) => ("met", Some(estimate)),
-                Reach::Missed(estimate) => ("missed", Some(estimate)),
-                Reach::NotResolved(estimate) => ("not resolved", Some(estimate)),
-                Reach::NotMeasured => ("not measured", None),
-            };
-            let figure = estimate
-                .map_or(String::new(), |Estimate { median, low, high }| format!(" {median:.3} [{low:.3}, {high:.3}],"));
-            format!("bar: {OURS} / {}{figure} at most {:.2}: {word}", bar.against, bar.at_most)
-        })
+        self.bars.iter().map(|(bar, reach)| reach.line(&bar.against, bar.at_most))
     }
 }
 
@@ -142,8 +132,9 @@ fn ratio(row: &Row, to: &Row, seed: u64) -> Option<Estimate> {
     (rounds > 0).then(|| paired_ratio(&row.cpu_per_unit()[..rounds], &to.cpu_per_unit()[..rounds], seed))
 }
 
-fn verdict(index: usize, row: &Row, ratio: Option<&Estimate>, resolution: Option<f64>) -> Verdict {
-    let (Some(ratio), None) = (ratio, &row.failure) else {
+/// Of the row at `index`: the first is the baseline, the second its twin.
+pub fn verdict(index: usize, failed: bool, ratio: Option<&Estimate>, resolution: Option<f64>) -> Verdict {
+    let (Some(ratio), false) = (ratio, failed) else {
         return Verdict::Failed;
     };
     match (index, resolution) {
@@ -166,16 +157,37 @@ impl Verdict {
             Self::Failed => "failed",
         }
     }
+
+    /// The same of a time and not of a cost.
+    pub fn tail_name(self) -> &'static str {
+        match self {
+            Self::Cheaper => "shorter",
+            Self::Dearer => "longer",
+            other => other.name(),
+        }
+    }
 }
 
 impl Reach {
-    fn of(estimate: Option<Estimate>, at_most: f64) -> Self {
+    pub fn of(estimate: Option<Estimate>, at_most: f64) -> Self {
         match estimate {
             None => Self::NotMeasured,
             Some(estimate) if estimate.high <= at_most => Self::Met(estimate),
             Some(estimate) if estimate.low > at_most => Self::Missed(estimate),
             Some(estimate) => Self::NotResolved(estimate),
         }
+    }
+
+    pub fn line(&self, against: &str, at_most: f64) -> String {
+        let (word, estimate) = match self {
+            Self::Met(estimate) => ("met", Some(estimate)),
+            Self::Missed(estimate) => ("missed", Some(estimate)),
+            Self::NotResolved(estimate) => ("not resolved", Some(estimate)),
+            Self::NotMeasured => ("not measured", None),
+        };
+        let figure = estimate
+            .map_or(String::new(), |Estimate { median, low, high }| format!(" {median:.3} [{low:.3}, {high:.3}],"));
+        format!("bar: {OURS} / {against}{figure} at most {at_most:.2}: {word}")
     }
 }
 

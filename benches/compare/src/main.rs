@@ -3,12 +3,14 @@
 //! Invariant: everything a run depends on is an option with a default, or written to the report.
 
 mod churn;
+mod crowd;
 mod endpoint;
 mod fanout;
 mod findings;
 mod load;
 mod memory;
 mod method;
+mod open;
 mod page;
 mod pattern;
 mod plot;
@@ -19,7 +21,9 @@ mod ring;
 mod run;
 mod scenario;
 mod servers;
+mod tails;
 mod text;
+mod trial;
 
 use std::fs;
 use std::io::Write;
@@ -82,15 +86,15 @@ struct Run {
     #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_external)]
     external: Vec<Spec>,
 
-    /// 15 short slices, and smaller counts of connections: a look, not a result
+    /// Few short slices, and smaller counts of connections: a look, not a result
     #[arg(long)]
     quick: bool,
 
-    /// Slices per server [default: 100, with --quick 15]
+    /// Slices per server, or rounds of a storm [default: 100; latency and active 60, storm 9; fewer with --quick]
     #[arg(long, value_name = "N")]
     slices: Option<usize>,
 
-    /// Length of a slice in milliseconds [default: 150, with --quick 50]
+    /// Length of a slice in milliseconds [default: 150, active 500; shorter with --quick]
     #[arg(long, value_name = "MS")]
     slice_ms: Option<u64>,
 
@@ -137,6 +141,10 @@ struct Serve {
     /// Bytes of each connection's own buffer, for servers that give it one
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 10)]
     buffer: usize,
+
+    /// Listeners that share the TCP address: shards of megamux, and of others as many processes as are to be started
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    listeners: usize,
 }
 
 #[derive(Args)]
@@ -184,13 +192,17 @@ fn measure(options: &Run) -> Result<()> {
     raise_open_files()?;
     let mut plan = options.plan();
     let (machine, seed, quick) = (options.machine(), options.seed, options.quick);
-    let mut report = Report { machine, seed, quick, tables: Vec::new(), idle: None };
+    let mut report = Report { machine, seed, quick, tables: Vec::new(), idle: None, tails: Vec::new() };
     let mut out = std::io::stdout();
     writeln!(out, "{}", report.machine)?;
     let scenarios = if options.scenario.is_empty() { &Scenario::ALL[..] } else { &options.scenario };
     for &scenario in scenarios {
         if scenario == Scenario::Idle {
             text::draw_idle(report.idle.insert(plan.idle()?), &mut out)?;
+        } else if scenario.is_about_tails() {
+            let tails = plan.tails(scenario)?;
+            text::draw_tails(&tails, seed, &mut out)?;
+            report.tails.push(tails);
         } else {
             let table = plan.table(scenario);
             text::draw_table(&table, seed, &mut out)?;
@@ -207,7 +219,7 @@ fn measure(options: &Run) -> Result<()> {
 impl Serve {
     fn run(self) -> Result<()> {
         let endpoint = match self.place {
-            Place { bind: Some(address), .. } => Endpoint::Tcp(address),
+            Place { bind: Some(address), .. } => Endpoint::Tcp(address, self.listeners),
             Place { unix: Some(path), .. } => Endpoint::Unix(path),
             Place { bind: None, unix: None } => unreachable!("the parser requires one of the group"),
         };
@@ -229,6 +241,10 @@ impl Run {
             idle_runs: if self.quick { 1 } else { 3 },
             connections: self.connections,
             fanout_connections: if self.quick { 2_000 } else { Scenario::Fanout.shape().connections },
+            crowd_connections: if self.quick { 10_000 } else { Scenario::Storm.shape().connections },
+            asked_slices: self.slices,
+            asked_slice: self.slice_ms.map(Duration::from_millis),
+            quick: self.quick,
             random: Random::new(self.seed),
         }
     }

@@ -5,6 +5,7 @@
 //! socket with its local port, is measured against the `plain` server and taken off.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
 use std::thread;
@@ -48,6 +49,42 @@ pub struct Footprint {
     pub kernel: f64,
     /// Both ends by cache.
     pub caches: BTreeMap<String, f64>,
+}
+
+/// What megamux wants an idle connection to cost, beside others.
+pub struct IdleBar {
+    /// Which figure.
+    pub what: &'static str,
+    pub against: String,
+    pub ratio: f64,
+    pub at_most: f64,
+}
+
+impl fmt::Display for IdleBar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, against, ratio, at_most } = self;
+        let reach = if ratio <= at_most { "met" } else { "missed" };
+        write!(f, "bar: {what} bytes, megamux / {against} {ratio:.3}, at most {at_most:.2}: {reach}")
+    }
+}
+
+/// Kernel memory beside a server on epoll that runs no engine, user memory beside the best peer.
+pub fn bars(footprints: &[Footprint]) -> Vec<IdleBar> {
+    let Some(ours) = footprints.iter().find(|footprint| footprint.kind == Kind::Ours) else {
+        return Vec::new();
+    };
+    let epoll = footprints.iter().find(|footprint| footprint.name == "bare-epoll");
+    let peers = footprints.iter().filter(|footprint| footprint.kind == Kind::Peer);
+    let best = peers.min_by(|one, other| one.rss.total_cmp(&other.rss));
+    let bar = |what, other: &Footprint, figure: fn(&Footprint) -> f64, at_most| IdleBar {
+        what,
+        against: other.name.clone(),
+        ratio: figure(ours) / figure(other),
+        at_most,
+    };
+    let kernel = epoll.map(|epoll| bar("kernel", epoll, |footprint| footprint.kernel, 1.03));
+    let user = best.map(|best| bar("user", best, |footprint| footprint.rss, 0.05));
+    kernel.into_iter().chain(user).collect()
 }
 
 struct Reading {
@@ -257,6 +294,31 @@ mod tests {
         let merged = median_of(&[run(384.0, None), run(868.0, Some(64.0)), run(385.0, None)]);
         assert_eq!(merged.caches, BTreeMap::from([("dentry".to_owned(), 385.0)]));
         assert_eq!(merged.slab_both_ends, 385.0);
+    }
+
+    #[test]
+    fn bars_are_against_the_epoll_floor_and_the_peer_with_the_least() {
+        let footprint = |name: &str, kind, kernel, rss| Footprint {
+            name: name.to_owned(),
+            kind,
+            rss,
+            pss: 0.0,
+            slab_both_ends: 0.0,
+            port_records: 0.0,
+            kernel,
+            caches: BTreeMap::new(),
+        };
+        let ours = footprint("megamux", Kind::Ours, 3_955.0, 126.0);
+        let others = [
+            footprint("bare-epoll", Kind::Floor, 3_875.0, 30.0),
+            footprint("tokio", Kind::Peer, 3_876.0, 2_816.0),
+            footprint("monoio", Kind::Peer, 4_531.0, 2_000.0),
+        ];
+        let all: Vec<Footprint> = others.into_iter().chain([ours]).collect();
+        let lines: Vec<String> = bars(&all).iter().map(ToString::to_string).collect();
+        assert_eq!(lines[0], "bar: kernel bytes, megamux / bare-epoll 1.021, at most 1.03: met");
+        assert_eq!(lines[1], "bar: user bytes, megamux / monoio 0.063, at most 0.05: missed");
+        assert!(bars(&all[..3]).is_empty());
     }
 
     #[test]

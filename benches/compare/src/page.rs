@@ -6,9 +6,10 @@
 use std::fmt::Write;
 
 use crate::findings::{Figures, Findings, Line};
-use crate::memory::Footprint;
+use crate::memory::{self, Footprint};
 use crate::plot::{self, escape};
 use crate::report::{IdleReport, Machine, Report};
+use crate::tails::{Measure, PointFindings, TailLine, Tails};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: light-dark(#1b1f24, #e6e6e6); --faint: light-dark(#d5d9de, #444a52);
@@ -47,6 +48,9 @@ pub fn draw(report: &Report) -> String {
     }
     if let Some(report) = &report.idle {
         idle(&mut page, report);
+    }
+    for each in &report.tails {
+        tails(&mut page, each, report.seed);
     }
     page + "</html>\n"
 }
@@ -123,7 +127,62 @@ fn idle(page: &mut String, report: &IdleReport) {
         let _ = writeln!(page, "<tr><td>{name}<td>{kind}<td>{kernel:.0}<td>{rss:.0}<td>{pss:.0}</tr>");
     }
     *page += "</table>\n";
+    for bar in memory::bars(&report.footprints) {
+        let _ = writeln!(page, "<p>{}</p>", escape(&bar.to_string()));
+    }
     for (name, failure) in &report.failures {
         let _ = writeln!(page, "<p class=\"failed\">{} failed: {}</p>", escape(name), escape(&failure.to_string()));
     }
+}
+
+fn tails(page: &mut String, tails: &Tails, seed: u64) {
+    for findings in tails.findings(seed) {
+        point(page, &findings);
+    }
+    if let Some(text) = tails.ceilings() {
+        let _ = writeln!(page, "<p>{}</p>", escape(&text));
+    }
+}
+
+fn point(page: &mut String, findings: &PointFindings<'_>) {
+    let (title, subtitle) = (escape(&findings.title()), escape(&findings.subtitle()));
+    let _ = writeln!(page, "<h2>{title}</h2>\n<p>{subtitle}</p>");
+    let measure = Measure::of(findings.tails.scenario).name();
+    *page += &plot::tail_ratios(findings, measure);
+    *page += "<p>Of all slices together, the share that took no longer:</p>";
+    *page += &plot::quantiles(findings);
+    *page += "\n<table>\n<tr><th>server<th>kind<th>msg/s<th>p50 ms<th>p99 ms<th>p99.9 ms<th>max ms<th>ratio\
+              <th>95% interval<th>verdict<th>busy<th>late ms<th>retries<th>dropped</tr>\n";
+    for line in &findings.lines {
+        tail(page, line);
+    }
+    *page += "</table>\n";
+    for text in findings.remarks() {
+        let class = if text.starts_with("bar") { "bar" } else { "failed" };
+        let _ = writeln!(page, "<p class=\"{class}\">{}</p>", escape(&text));
+    }
+}
+
+fn tail(page: &mut String, line: &TailLine<'_>) {
+    let (name, kind, verdict) = (escape(&line.row.name), line.row.kind.name(), line.verdict.tail_name());
+    let Some(figures) = &line.figures else {
+        let _ =
+            writeln!(page, "<tr><td>{name}<td>{kind}<td><td><td><td><td><td><td><td class=\"failed\">{verdict}</tr>");
+        return;
+    };
+    let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|share| figures.quantile_ms(share));
+    let ratio = figures.ratio;
+    let _ = writeln!(
+        page,
+        "<tr><td>{name}<td>{kind}<td>{:.0}<td>{p50:.3}<td>{p99:.3}<td>{p999:.3}<td>{max:.3}<td>{:.3}<td>{:.3} to {:.3}\
+         <td>{verdict}<td>{:.0}%<td>{:.3}<td>{}<td>{}</tr>",
+        figures.per_second,
+        ratio.median,
+        ratio.low,
+        ratio.high,
+        figures.server_busy * 100.0,
+        figures.late_p99_ms,
+        figures.retries,
+        figures.dropped,
+    );
 }

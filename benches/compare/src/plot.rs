@@ -7,7 +7,9 @@ use std::fmt::Write;
 
 use crate::findings::{Findings, Latency};
 use crate::memory::Footprint;
+use crate::method::Estimate;
 use crate::report::{Kind, Row};
+use crate::tails::PointFindings;
 
 /// All sizes are in the units of the drawing, which the page scales to its width.
 const WIDTH: f64 = 760.0;
@@ -20,31 +22,104 @@ const CURVES: f64 = 260.0;
 
 /// One bar per row, from 0 to its ratio, with its interval; behind them what the table does not resolve.
 pub fn ratios(findings: &Findings<'_>) -> String {
-    let figures = || findings.lines.iter().filter_map(|line| Some((line.row, line.figures.as_ref()?)));
-    let longest = figures().map(|(_, figures)| figures.ratio.high).fold(1.0, f64::max);
+    let figures = findings.lines.iter().filter_map(|line| Some((line.row, line.figures.as_ref()?)));
+    let bars = figures.map(|(row, figures)| Bar {
+        name: &row.name,
+        kind: row.kind,
+        ratio: figures.ratio,
+        figure: format!("{:.3}, {:.0} ns", figures.ratio.median, figures.ns),
+    });
+    let title = "CPU time per unit, ratio to the first row, with 95% intervals";
+    ratio_bars(title, &bars.collect::<Vec<_>>(), findings.resolution)
+}
+
+/// The same for what tails are compared by.
+pub fn tail_ratios(findings: &PointFindings<'_>, measure: &str) -> String {
+    let figures = findings.lines.iter().filter_map(|line| Some((line.row, line.figures.as_ref()?)));
+    let bars = figures.map(|(row, figures)| Bar {
+        name: &row.name,
+        kind: row.kind,
+        ratio: figures.ratio,
+        figure: format!("{:.3}, {:.2} ms", figures.ratio.median, figures.measured_ms),
+    });
+    let title = format!("{measure}, ratio to the first row, with 95% intervals");
+    ratio_bars(&title, &bars.collect::<Vec<_>>(), findings.resolution)
+}
+
+struct Bar<'a> {
+    name: &'a str,
+    kind: Kind,
+    ratio: Estimate,
+    /// At the end.
+    figure: String,
+}
+
+fn ratio_bars(title: &str, bars: &[Bar<'_>], resolution: Option<f64>) -> String {
+    let longest = bars.iter().map(|bar| bar.ratio.high).fold(1.0, f64::max);
     let x = |ratio: f64| LABELS + ratio / longest * (WIDTH - LABELS - FIGURES);
-    let height = LINE * figures().count() as f64;
-    let mut svg = open(height, "CPU time per unit, ratio to the first row, with 95% intervals");
-    if let Some(smallest) = findings.resolution {
+    let height = LINE * bars.len() as f64;
+    let mut svg = open(height, title);
+    if let Some(smallest) = resolution {
         let (left, right) = (x((1.0 - smallest).max(0.0)), x((1.0 + smallest).min(longest)));
         let _ =
             write!(svg, r#"<rect class="band" x="{left:.1}" y="0" width="{:.1}" height="{height}"/>"#, right - left);
     }
     let _ = write!(svg, r#"<line class="one" x1="{0:.1}" x2="{0:.1}" y1="0" y2="{height}"/>"#, x(1.0));
-    for (index, (row, figures)) in figures().enumerate() {
+    for (index, Bar { name, kind, ratio, figure: text }) in bars.iter().enumerate() {
         let middle = LINE * (index as f64 + 0.5);
-        let ratio = figures.ratio;
-        label(&mut svg, &row.name, middle);
-        bar(&mut svg, class(row.kind), LABELS, x(ratio.median), middle);
+        label(&mut svg, name, middle);
+        bar(&mut svg, class(*kind), LABELS, x(ratio.median), middle);
         let (low, high) = (x(ratio.low), x(ratio.high));
         let _ = write!(
             svg,
             r#"<path class="interval" d="M{low:.1} {middle}H{high:.1}M{low:.1} {0}v8M{high:.1} {0}v8"/>"#,
             middle - 4.0
         );
-        figure(&mut svg, high + 8.0, middle, &format!("{:.3}, {:.0} ns", ratio.median, figures.ns));
+        figure(&mut svg, high + 8.0, middle, text);
     }
     svg + "</svg>"
+}
+
+/// Latency over the share of messages that took no longer: both axes logarithmic, so that every nine has as much room.
+pub fn quantiles(findings: &PointFindings<'_>) -> String {
+    const STEPS: usize = 160;
+    /// 1 - 10^-4: beyond, a slice holds too few.
+    const NINES: f64 = 4.0;
+    const BELOW: f64 = 30.0;
+    let measured: Vec<_> = findings.lines.iter().filter_map(|line| Some((line.row, line.figures.as_ref()?))).collect();
+    let share = |nines: f64| 1.0 - 10_f64.powf(-nines);
+    let ends = measured.iter().flat_map(|(_, figures)| [0.0, share(NINES)].map(|share| figures.quantile_ms(share)));
+    let (least, most) = ends.fold((f64::MAX, 1e-3), |(least, most), ms| (ms.max(1e-3).min(least), ms.max(most)));
+    let (least, most) = (least.min(most).log10().floor(), most.log10().ceil());
+    let decades = (most - least).max(1.0);
+    let x = |nines: f64| LABELS + nines / NINES * (WIDTH - LABELS - FIGURES);
+    let y = |ms: f64| 10.0 + (most - ms.max(1e-3).log10()) / decades * (CURVES - 10.0 - BELOW);
+    let mut svg = open(CURVES, "Latency, from when a message was due, by the share that took no longer");
+    for decade in 0..=decades as i32 {
+        let ms = 10_f64.powf(least + f64::from(decade));
+        let (right, at) = (WIDTH - FIGURES, y(ms));
+        let _ = write!(svg, r#"<line class="grid" x1="{LABELS}" x2="{right}" y1="{at:.1}" y2="{at:.1}"/>"#);
+        label(&mut svg, &format!("{ms} ms"), at);
+    }
+    for (nines, text) in [(0.0, "0"), (1.0, "90%"), (2.0, "99%"), (3.0, "99.9%"), (4.0, "99.99%")] {
+        let _ = write!(svg, r#"<text class="tick" x="{:.1}" y="{}">{text}</text>"#, x(nines), CURVES - 8.0);
+    }
+    for (index, (row, figures)) in measured.iter().enumerate() {
+        let points: String = (0..=STEPS)
+            .map(|step| step as f64 / STEPS as f64 * NINES)
+            .map(|nines| format!("{:.1},{:.1} ", x(nines), y(figures.quantile_ms(share(nines)))))
+            .collect();
+        legend(&mut svg, index, &row.name, &points);
+    }
+    svg + "</svg>"
+}
+
+/// A curve, and its name beside the plot.
+fn legend(svg: &mut String, index: usize, name: &str, points: &str) {
+    let (colour, at) = (index % 6, 20.0 + 20.0 * index as f64);
+    let _ = write!(svg, r#"<polyline class="curve c{colour}" points="{points}"/>"#);
+    let _ = write!(svg, r#"<circle class="dot c{colour}" cx="{:.1}" cy="{at}" r="5"/>"#, WIDTH - FIGURES + 14.0);
+    figure(svg, WIDTH - FIGURES + 24.0, at, name);
 }
 
 /// The share of messages whose last delivery took no longer, one curve per row.
@@ -69,11 +144,7 @@ pub fn latencies(measured: &[(&Row, &Latency)]) -> String {
             .map(|step| step as f64 / SHARES as f64)
             .map(|share| format!("{:.1},{:.1} ", x(latency.quantile(share)), y(share)))
             .collect();
-        let _ = write!(svg, r#"<polyline class="curve c{}" points="{points}"/>"#, index % 6);
-        let at = 20.0 + 20.0 * index as f64;
-        let _ =
-            write!(svg, r#"<circle class="dot c{}" cx="{:.1}" cy="{at}" r="5"/>"#, index % 6, WIDTH - FIGURES + 14.0);
-        figure(&mut svg, WIDTH - FIGURES + 24.0, at, &row.name);
+        legend(&mut svg, index, &row.name, &points);
     }
     svg + "</svg>"
 }

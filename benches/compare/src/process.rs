@@ -148,6 +148,53 @@ impl Process {
     }
 }
 
+/// A server that is one process or, where a process may not have as many descriptors as it needs, several on one port.
+pub struct Cluster {
+    pub endpoint: Endpoint,
+    processes: Vec<Process>,
+}
+
+impl Cluster {
+    /// Starts as many processes as the endpoint has listeners; megamux is one process with as many shards.
+    pub fn start(spec: &Spec, endpoint: Endpoint, buffer: usize, cpu: usize) -> Result<Self> {
+        let listeners = endpoint.listeners();
+        let processes = match spec.program {
+            Program::Ours(Server::Megamux, _) => 1,
+            _ => listeners,
+        };
+        let start = |_| Process::start(spec, endpoint.clone(), buffer, cpu);
+        let mut cluster =
+            Self { endpoint: endpoint.clone(), processes: (0..processes).map(start).collect::<Result<_>>()? };
+        let deadline = Instant::now() + START;
+        // Any of them accepts; all must.
+        while listeners > 1 && endpoint.count_listening()? < listeners {
+            cluster.check()?;
+            ensure!(Instant::now() < deadline, "{} does not listen {listeners} times on {endpoint}", spec.name);
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(cluster)
+    }
+
+    pub fn check(&mut self) -> Result<()> {
+        self.processes.iter_mut().try_for_each(Process::check)
+    }
+
+    /// As [`Process::blame`].
+    pub fn blame<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        self.processes.iter_mut().fold(
+            outcome,
+            |outcome, process| {
+                if outcome.is_ok() { outcome } else { process.blame(outcome) }
+            },
+        )
+    }
+
+    /// As [`Process::settled_cpu_ns`], of all together.
+    pub fn settled_cpu_ns(&mut self) -> Result<u64> {
+        self.processes.iter_mut().map(Process::settled_cpu_ns).sum()
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // Either fails only if the server is gone already.
@@ -166,7 +213,9 @@ impl Program {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["server", server.name(), "--work", work.name(), "--buffer", &buffer.to_string()]);
                 match endpoint {
-                    Endpoint::Tcp(address) => command.args(["--bind", &address.to_string()]),
+                    Endpoint::Tcp(address, listeners) => {
+                        command.args(["--bind", &address.to_string(), "--listeners", &listeners.to_string()])
+                    }
                     Endpoint::Unix(path) => command.arg("--unix").arg(path),
                 };
                 Ok(command)

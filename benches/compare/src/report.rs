@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::memory::Footprint;
 use crate::scenario::{Bar, Scenario, Shape};
+use crate::tails::Tails;
 
 /// What a server is in the comparison. The best peer is never a floor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,8 @@ pub struct Report {
     pub quick: bool,
     pub tables: Vec<Table>,
     pub idle: Option<IdleReport>,
+    #[serde(default)]
+    pub tails: Vec<Tails>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,7 +126,11 @@ impl Report {
         });
         let idle = self.idle.iter().flat_map(|idle| &idle.failures);
         let idle = idle.map(|(name, _)| (Scenario::Idle.name(), name.as_str()));
-        of_tables.chain(idle)
+        let of_tails = self.tails.iter().flat_map(|tails| {
+            let failed = tails.rows.iter().filter(|row| row.failure.is_some());
+            failed.map(move |row| (tails.scenario.name(), row.name.as_str()))
+        });
+        of_tables.chain(idle).chain(of_tails)
     }
 }
 

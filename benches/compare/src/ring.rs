@@ -97,6 +97,17 @@ impl Ring {
         }
     }
 
+    /// Submits, and lets what is at hand complete, without waiting.
+    pub fn poll(&mut self) -> io::Result<()> {
+        /// `IORING_ENTER_GETEVENTS`: deferred work runs only when asked for.
+        const GETEVENTS: u32 = 1;
+        let submit = self.uring.submission().len() as u32;
+        // SAFETY: no argument is passed.
+        ignore_transient(
+            unsafe { self.uring.submitter().enter::<libc::sigset_t>(submit, 0, GETEVENTS, None) }.map(drop),
+        )
+    }
+
     /// Appends all completions at hand to `batch`.
     pub fn reap(&mut self, batch: &mut Vec<Completion>) {
         batch.extend(self.uring.completion().map(|entry| Completion {

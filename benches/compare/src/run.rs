@@ -39,6 +39,12 @@ pub struct Plan {
     pub idle_runs: usize,
     pub connections: Option<usize>,
     pub fanout_connections: usize,
+    /// Of the scenarios with very many.
+    pub crowd_connections: usize,
+    /// What was asked for, where a scenario has a mind of its own.
+    pub asked_slices: Option<usize>,
+    pub asked_slice: Option<Duration>,
+    pub quick: bool,
     pub random: Random,
 }
 
@@ -107,7 +113,7 @@ impl Plan {
     }
 
     /// The baseline, the baseline again, and everybody else who can do the work.
-    fn specs(&self, scenario: Scenario) -> Vec<Spec> {
+    pub fn specs(&self, scenario: Scenario) -> Vec<Spec> {
         let (work, baseline, transport) = (scenario.work(), scenario.baseline(), self.transport(scenario));
         let first = ours(baseline, work);
         let twin = Spec { name: format!("{} again", first.name), ..first.clone() };
@@ -118,15 +124,33 @@ impl Plan {
     }
 
     fn start(&mut self, spec: &Spec, scenario: Scenario, index: usize, buffer: usize) -> Result<Process> {
-        let endpoint = match self.transport(scenario) {
+        Process::start(spec, self.endpoint(scenario, index)?, buffer, self.server_cpu)
+    }
+
+    /// A place of its own for the scenario's `index`th server.
+    pub fn endpoint(&mut self, scenario: Scenario, index: usize) -> Result<Endpoint> {
+        Ok(match self.transport(scenario) {
             Transport::Unix => Endpoint::unix_in_temp(&index.to_string()),
             Transport::Tcp => Endpoint::free_tcp_port(self.random.next())?,
-        };
-        Process::start(spec, endpoint, buffer, self.server_cpu)
+        })
     }
 
     fn transport(&self, scenario: Scenario) -> Transport {
-        if self.unix || scenario.is_over_unix() { Transport::Unix } else { Transport::Tcp }
+        let unix = scenario.is_over_unix() || self.unix && !scenario.is_about_tails();
+        if unix { Transport::Unix } else { Transport::Tcp }
+    }
+
+    /// How many slices of which length the tails are measured in. A slice of many active connections has to hold some thousand
+    /// messages for its p99.9; a storm has no length.
+    pub fn tail_slices(&self, scenario: Scenario) -> (usize, Duration) {
+        let (slices, ms) = match (scenario, self.quick) {
+            (Scenario::Storm, quick) => (if quick { 3 } else { 9 }, 0),
+            (Scenario::Active, false) => (60, 500),
+            (Scenario::Active, true) => (10, 200),
+            (_, false) => (60, 150),
+            (_, true) => (10, 50),
+        };
+        (self.asked_slices.unwrap_or(slices), self.asked_slice.unwrap_or(Duration::from_millis(ms)))
     }
 
     /// Memory is measured one server at a time: the kernel's slabs are shared by all.

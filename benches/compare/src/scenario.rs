@@ -30,6 +30,12 @@ pub enum Scenario {
     Fanout,
     /// kernel and user bytes per idle connection
     Idle,
+    /// open loop at shares of the ceiling: 500 connections, 64 B, latency from when a message was due
+    Latency,
+    /// 100,000 connections, of which 1% exchange messages in an open loop
+    Active,
+    /// 100,000 connections are reset and come back at once: time until all are served
+    Storm,
 }
 
 /// A closed loop: every connection keeps `depth` messages of `message` bytes under way.
@@ -51,7 +57,7 @@ pub struct Bar {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Pingpong,
         Self::Pipeline,
         Self::Bulk16k,
@@ -61,6 +67,9 @@ impl Scenario {
         Self::Frames,
         Self::Fanout,
         Self::Idle,
+        Self::Latency,
+        Self::Active,
+        Self::Storm,
     ];
 
     pub fn name(self) -> &'static str {
@@ -74,6 +83,9 @@ impl Scenario {
             Self::Frames => "frames",
             Self::Fanout => "fanout",
             Self::Idle => "idle",
+            Self::Latency => "latency",
+            Self::Active => "active",
+            Self::Storm => "storm",
         }
     }
 
@@ -90,7 +102,7 @@ impl Scenario {
     pub fn shape(self) -> Shape {
         // 2 KiB holds every small message of a whole pipeline (16 x 64 B); 64 KiB is one read of the bulk floor.
         let (connections, depth, message, buffer) = match self {
-            Self::Pingpong | Self::Unix => (500, 1, 64, 2 << 10),
+            Self::Pingpong | Self::Unix | Self::Latency => (500, 1, 64, 2 << 10),
             Self::Pipeline => (500, 16, 64, 2 << 10),
             Self::Bulk16k => (64, 1, 16 << 10, 64 << 10),
             Self::Bulk256k => (16, 1, 256 << 10, 64 << 10),
@@ -98,6 +110,7 @@ impl Scenario {
             Self::Frames => (200, 16, pattern::LINE, 2 << 10),
             Self::Fanout => (10_000, 1, crate::servers::FANOUT_MESSAGE, 2 << 10),
             Self::Idle => (15_000, 1, 64, 2 << 10),
+            Self::Active | Self::Storm => (100_000, 1, 64, 2 << 10),
         };
         Shape { connections, depth, message, buffer }
     }
@@ -113,10 +126,15 @@ impl Scenario {
     /// Row 0 of the table, and row 1 again.
     pub fn baseline(self) -> Server {
         match self {
-            Self::Frames => Server::Tokio,
+            Self::Frames | Self::Latency | Self::Active | Self::Storm => Server::Tokio,
             Self::Fanout => Server::BareSend,
             _ => Server::BareUring,
         }
+    }
+
+    /// Whether the tails of latencies are what is measured.
+    pub fn is_about_tails(self) -> bool {
+        matches!(self, Self::Latency | Self::Active | Self::Storm)
     }
 
     /// Whether the transport is part of the scenario.

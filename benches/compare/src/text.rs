@@ -5,15 +5,17 @@
 use std::io::{self, Write};
 
 use crate::findings::{Figures, Findings, Latency, Line};
-use crate::memory::Footprint;
+use crate::memory::{self, Footprint};
 use crate::report::{IdleReport, Report, Table};
+use crate::tails::{PointFindings, TailLine, Tails};
 
 pub fn draw(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", report.machine)?;
     for table in &report.tables {
         draw_table(table, report.seed, out)?;
     }
-    report.idle.as_ref().map_or(Ok(()), |idle| draw_idle(idle, out))
+    report.idle.as_ref().map_or(Ok(()), |idle| draw_idle(idle, out))?;
+    report.tails.iter().try_for_each(|tails| draw_tails(tails, report.seed, out))
 }
 
 pub fn draw_table(table: &Table, seed: u64, out: &mut dyn Write) -> io::Result<()> {
@@ -75,6 +77,58 @@ fn draw_latencies(lines: &[Line<'_>], out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+pub fn draw_tails(tails: &Tails, seed: u64, out: &mut dyn Write) -> io::Result<()> {
+    tails.findings(seed).try_for_each(|findings| draw_point(&findings, out))?;
+    tails.ceilings().map_or(Ok(()), |line| writeln!(out, "  {line}"))
+}
+
+fn draw_point(findings: &PointFindings<'_>, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out)?;
+    writeln!(out, "{}", findings.title())?;
+    writeln!(out, "  {}", findings.subtitle())?;
+    writeln!(
+        out,
+        "  {:<16} {:<8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>16}  {:<12} {:>5} {:>9}",
+        "server",
+        "kind",
+        "msg/s",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "max ms",
+        "ratio",
+        "95% interval",
+        "verdict",
+        "busy",
+        "late ms"
+    )?;
+    findings.lines.iter().try_for_each(|line| draw_tail(line, out))?;
+    findings.remarks().iter().try_for_each(|line| writeln!(out, "  {line}"))
+}
+
+fn draw_tail(line: &TailLine<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let (name, kind, verdict) = (&line.row.name, line.row.kind.name(), line.verdict.tail_name());
+    let Some(figures) = &line.figures else {
+        return writeln!(out, "  {name:<16} {kind:<8} {verdict}");
+    };
+    let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|share| figures.quantile_ms(share));
+    let ratio = figures.ratio;
+    write!(
+        out,
+        "  {name:<16} {kind:<8} {:>8.0} {p50:>9.3} {p99:>9.3} {p999:>9.3} {max:>9.3} {:>7.3} {:>16}  {verdict:<12} \
+         {:>4.0}% {:>9.3}",
+        figures.per_second,
+        ratio.median,
+        format!("[{:.3}, {:.3}]", ratio.low, ratio.high),
+        figures.server_busy * 100.0,
+        figures.late_p99_ms,
+    )?;
+    match (figures.retries, figures.dropped) {
+        (0, 0) => writeln!(out),
+        (retries, dropped) => writeln!(out, "  {retries} retries, {dropped} dropped by full backlogs"),
+    }
+}
+
 pub fn draw_idle(idle: &IdleReport, out: &mut dyn Write) -> io::Result<()> {
     let [low, high] = idle.counts;
     writeln!(out)?;
@@ -84,6 +138,9 @@ pub fn draw_idle(idle: &IdleReport, out: &mut dyn Write) -> io::Result<()> {
         let sum = kernel + rss;
         let kind = kind.name();
         writeln!(out, "  {name:<16} {kind:<8} {kernel:>8.0} {rss:>8.0} {pss:>8.0} {sum:>8.0}")?;
+    }
+    for bar in memory::bars(&idle.footprints) {
+        writeln!(out, "  {bar}")?;
     }
     for (name, failure) in &idle.failures {
         writeln!(out, "  {name} failed: {failure}")?;

@@ -137,17 +137,17 @@ impl Server {
     }
 }
 
-/// megamux on the one core that it is pinned to already.
-fn one_shard() -> Config {
+/// megamux on the one core that it is pinned to already, with a shard for each listener.
+fn shards(endpoint: &Endpoint) -> Config {
     let mut config = Config::default();
-    config.shards = 1;
+    config.shards = endpoint.listeners();
     config.pin = Pin::None;
     config
 }
 
 fn listen(endpoint: &Endpoint) -> Listen {
     match endpoint {
-        Endpoint::Tcp(address) => Listen::tcp(address.to_string()),
+        Endpoint::Tcp(address, _) => Listen::tcp(address.to_string()),
         Endpoint::Unix(path) => Listen::unix(path),
     }
 }

@@ -11,7 +11,7 @@ use glommio::{LocalExecutor, spawn_local};
 use crate::endpoint::Endpoint;
 
 pub fn run(endpoint: &Endpoint, buffer: usize) -> Result<()> {
-    let Endpoint::Tcp(address) = endpoint else {
+    let Endpoint::Tcp(address, _) = endpoint else {
         bail!("glommio serves TCP only");
     };
     LocalExecutor::default().run(async {

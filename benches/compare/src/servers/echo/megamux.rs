@@ -6,7 +6,7 @@ use anyhow::Result;
 use megamux_engine::{CloseReason, ConnInfo, Cx, Engine, Handler, NO_SERVICE, NoService, RecvBuf};
 
 use crate::endpoint::Endpoint;
-use crate::servers::{listen, one_shard};
+use crate::servers::{listen, shards};
 
 struct Echo;
 
@@ -25,7 +25,7 @@ impl Handler for Echo {
 }
 
 pub fn run(endpoint: &Endpoint) -> Result<()> {
-    let mut builder = Engine::builder(one_shard())?;
+    let mut builder = Engine::builder(shards(endpoint))?;
     builder.listen(listen(endpoint), &NO_SERVICE, |_shard| Echo)?;
     Ok(builder.start()?.join()?)
 }

@@ -15,7 +15,7 @@ pub fn run(endpoint: &Endpoint, buffer: usize) -> Result<()> {
     let mut runtime = RuntimeBuilder::<IoUringDriver>::new().build()?;
     runtime.block_on(async {
         match endpoint {
-            Endpoint::Tcp(_) => {
+            Endpoint::Tcp(..) => {
                 let listener = TcpListener::from_std(listener.into())?;
                 accept(async || Ok(listener.accept().await?.0), buffer).await
             }

@@ -9,7 +9,7 @@ use tokio_uring::net::{TcpListener, TcpStream};
 use crate::endpoint::Endpoint;
 
 pub fn run(endpoint: &Endpoint, buffer: usize) -> Result<()> {
-    let Endpoint::Tcp(_) = endpoint else {
+    let Endpoint::Tcp(..) = endpoint else {
         bail!("tokio-uring makes its own Unix listeners; here it serves TCP only");
     };
     let listener = endpoint.listen()?;

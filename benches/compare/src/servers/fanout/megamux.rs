@@ -9,7 +9,7 @@ use megamux_engine::{CloseReason, ConnId, ConnInfo, Cx, EndpointCx, Engine, Hand
 
 use super::MESSAGE;
 use crate::endpoint::Endpoint;
-use crate::servers::{listen, one_shard};
+use crate::servers::{listen, shards};
 
 #[derive(Default)]
 struct Room {
@@ -46,7 +46,7 @@ impl Handler for Room {
 }
 
 pub fn run(endpoint: &Endpoint) -> Result<()> {
-    let mut builder = Engine::builder(one_shard())?;
+    let mut builder = Engine::builder(shards(endpoint))?;
     builder.listen(listen(endpoint), &NO_SERVICE, |_shard| Room::default())?;
     Ok(builder.start()?.join()?)
 }

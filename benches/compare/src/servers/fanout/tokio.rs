@@ -21,7 +21,7 @@ pub fn run(endpoint: &Endpoint) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         match endpoint {
-            Endpoint::Tcp(_) => {
+            Endpoint::Tcp(..) => {
                 let listener = TcpListener::from_std(listener.into())?;
                 accept(async || Ok(listener.accept().await?.0), room).await
             }

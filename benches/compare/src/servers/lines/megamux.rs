@@ -11,7 +11,7 @@ use megamux_telnet::{Support, Telnet, TelnetEvent, encode_text};
 
 use super::UNDER_WAY;
 use crate::endpoint::Endpoint;
-use crate::servers::{listen, one_shard};
+use crate::servers::{listen, shards};
 
 /// Answers each line with its text.
 struct Answers;
@@ -90,7 +90,7 @@ impl Handler for Lines {
 }
 
 pub fn run(endpoint: &Endpoint) -> Result<()> {
-    let mut config = one_shard();
+    let mut config = shards(endpoint);
     config.lane_capacity = UNDER_WAY;
     let mut builder = Engine::builder(config)?;
     let answers = builder.service("answers", Placement::Thread, || Answers)?;

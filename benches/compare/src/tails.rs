@@ -1,0 +1,354 @@
+//! Tails: how long messages take from when they were due, as kept in the report, and what that says.
+//!
+//! Invariant: as for tables, whatever is drawn is a function of this data. Rows are compared by one quantile of each slice,
+//! paired round by round; the other figures are of all slices together, and pair nothing.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::findings::{OURS, Reach, Verdict, verdict};
+use crate::method::{Estimate, median, paired_ratio};
+use crate::open::histogram;
+use crate::report::{Failure, Kind};
+use crate::scenario::Scenario;
+
+/// One scenario. Row 0 is the baseline, row 1 the same binary again.
+#[derive(Serialize, Deserialize)]
+pub struct Tails {
+    pub scenario: Scenario,
+    /// Connections to each server, and how many of them exchange messages.
+    pub connections: usize,
+    pub active: usize,
+    pub message: usize,
+    /// Listeners that share a server's port: shards of megamux, processes of others.
+    pub listeners: usize,
+    pub slice_ms: u64,
+    /// Slices each row was to have at each point.
+    pub slices: usize,
+    /// Messages per second of a closed loop in which the generator is both ends.
+    pub null_ceiling: Option<f64>,
+    pub points: Vec<Point>,
+    pub rows: Vec<TailRow>,
+}
+
+/// A load that all rows are put under.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Point {
+    pub name: String,
+    pub rate: Rate,
+    /// What megamux wants: at most so much of the best peer's quantile.
+    pub at_most: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rate {
+    /// A share of what the row itself can do in a closed loop.
+    OfOwnCeiling(f64),
+    /// A share of what the baseline can do.
+    OfBaselineCeiling(f64),
+    PerSecond(f64),
+    /// Everybody at once, once per slice.
+    AtOnce,
+}
+
+#[derive(Serialize, Deserialize)]
+pub struct TailRow {
+    pub name: String,
+    pub kind: Kind,
+    /// Messages per second of closed-loop slices.
+    pub ceilings: Vec<f64>,
+    /// One per point.
+    pub courses: Vec<TailCourse>,
+    pub failure: Option<Failure>,
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct TailCourse {
+    pub per_second: f64,
+    /// One per round; fewer than the slices if the server failed.
+    pub samples: Vec<TailSample>,
+    /// All slices together: nanoseconds and how often, to three digits.
+    pub counts: Vec<(u64, u64)>,
+}
+
+/// One slice of one server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TailSample {
+    pub units: u64,
+    pub elapsed_ns: u64,
+    pub server_cpu_ns: u64,
+    pub load_cpu_ns: u64,
+    /// From when a message was due to when it was sent: the generator's part.
+    pub late_p99_ns: u64,
+    pub p50_ns: u64,
+    pub p99_ns: u64,
+    pub p999_ns: u64,
+    pub max_ns: u64,
+    /// Of a storm: dials and exchanges tried again, and connections that the kernel dropped for a full backlog.
+    #[serde(default)]
+    pub retries: u64,
+    #[serde(default)]
+    pub dropped: u64,
+}
+
+/// The quantile by which rows are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    P99,
+    P999,
+    /// When the last one was served.
+    Last,
+}
+
+impl Measure {
+    pub fn of(scenario: Scenario) -> Self {
+        match scenario {
+            Scenario::Active => Self::P999,
+            Scenario::Storm => Self::Last,
+            _ => Self::P99,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::P99 => "p99",
+            Self::P999 => "p99.9",
+            Self::Last => "time until all are served",
+        }
+    }
+
+    fn read(self, sample: &TailSample) -> f64 {
+        let ns = match self {
+            Self::P99 => sample.p99_ns,
+            Self::P999 => sample.p999_ns,
+            Self::Last => sample.max_ns,
+        };
+        ns as f64
+    }
+}
+
+impl TailCourse {
+    pub fn add(&mut self, all: &Histogram<u64>) {
+        self.counts = all.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect();
+    }
+
+    pub fn histogram(&self) -> Histogram<u64> {
+        let mut all = histogram();
+        for &(ns, count) in &self.counts {
+            all.saturating_record_n(ns, count);
+        }
+        all
+    }
+}
+
+/// What one point says.
+pub struct PointFindings<'a> {
+    pub tails: &'a Tails,
+    pub point: &'a Point,
+    /// One per row.
+    pub lines: Vec<TailLine<'a>>,
+    pub resolution: Option<f64>,
+    /// The best peer, and how megamux compares.
+    pub bar: Option<(f64, &'a str, Reach)>,
+}
+
+pub struct TailLine<'a> {
+    pub row: &'a TailRow,
+    pub verdict: Verdict,
+    pub figures: Option<TailFigures>,
+}
+
+pub struct TailFigures {
+    pub per_second: f64,
+    /// Of all slices together.
+    pub all: Histogram<u64>,
+    /// The median over slices of what rows are compared by, in milliseconds, and its ratio to the baseline.
+    pub measured_ms: f64,
+    pub ratio: Estimate,
+    pub server_busy: f64,
+    pub late_p99_ms: f64,
+    pub retries: u64,
+    pub dropped: u64,
+}
+
+impl<'a> PointFindings<'a> {
+    pub fn of(tails: &'a Tails, index: usize, seed: u64) -> Self {
+        let measure = Measure::of(tails.scenario);
+        let point = &tails.points[index];
+        let values = |row: &TailRow| -> Vec<f64> {
+            let samples = row.courses.get(index).map_or(&[][..], |course| &course.samples);
+            samples.iter().map(|sample| measure.read(sample)).collect()
+        };
+        let ratio = |row: &TailRow, to: &TailRow| {
+            let (row, to) = (values(row), values(to));
+            let rounds = row.len().min(to.len());
+            (rounds > 0).then(|| paired_ratio(&row[..rounds], &to[..rounds], seed))
+        };
+        let baseline = &tails.rows[0];
+        let ratios: Vec<Option<Estimate>> = tails.rows.iter().map(|row| ratio(row, baseline)).collect();
+        let resolution = ratios[1].map(|twin| twin.distance_from_one());
+        let lines = tails.rows.iter().zip(&ratios).enumerate().map(|(place, (row, ratio))| TailLine {
+            row,
+            verdict: verdict(place, row.failure.is_some(), ratio.as_ref(), resolution),
+            figures: ratio.map(|ratio| TailFigures::of(&row.courses[index], median(&mut values(row)), ratio)),
+        });
+        let peers = tails.rows.iter().zip(&ratios).enumerate();
+        let peers = peers.filter(|(place, (row, _))| *place != 1 && row.kind == Kind::Peer);
+        let best = peers.filter_map(|(_, (row, ratio))| Some((row, ratio.as_ref()?.median)));
+        let best = best.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(row, _)| row);
+        let ours = tails.rows.iter().find(|row| row.name == OURS);
+        let bar = point.at_most.zip(best).map(|(at_most, best)| {
+            let estimate = ours.and_then(|ours| ratio(ours, best));
+            (at_most, best.name.as_str(), Reach::of(estimate, at_most))
+        });
+        Self { tails, point, lines: lines.collect(), resolution, bar }
+    }
+
+    pub fn title(&self) -> String {
+        let Tails { scenario, connections, active, message, .. } = self.tails;
+        let who = match active == connections {
+            true => format!("{connections} connections"),
+            false => format!("{active} of {connections} connections"),
+        };
+        format!("{} over TCP, {}: {who}, {message} B", scenario.name(), self.point.name)
+    }
+
+    pub fn subtitle(&self) -> String {
+        let Tails { scenario, listeners, slice_ms, slices, .. } = self.tails;
+        let slices = match self.point.rate {
+            Rate::AtOnce => format!("{slices} rounds"),
+            _ => format!("{slices} slices of {slice_ms} ms"),
+        };
+        let shared = match listeners {
+            1 => String::new(),
+            _ => format!("; {listeners} listeners on the port, shards of megamux and processes of others"),
+        };
+        let measure = Measure::of(*scenario).name();
+        let resolved = match self.resolution {
+            Some(smallest) => format!("differences up to {:.1}% are not resolved", smallest * 100.0),
+            None => "without an A/A row nothing is resolved".to_owned(),
+        };
+        format!("{slices}, compared by {measure}; {resolved}{shared}")
+    }
+
+    pub fn remarks(&self) -> Vec<String> {
+        let failed = self.tails.rows.iter().filter_map(|row| {
+            let failure = row.failure.as_ref()?;
+            Some(format!("{} failed: {failure}", row.name))
+        });
+        let bar = self.bar.as_ref().map(|(at_most, best, reach)| reach.line(best, *at_most));
+        bar.into_iter().chain(failed).collect()
+    }
+}
+
+impl Tails {
+    /// What each could do in a closed loop, and what the generator could.
+    pub fn ceilings(&self) -> Option<String> {
+        let of = |row: &TailRow| {
+            let mut ceilings = row.ceilings.clone();
+            (!ceilings.is_empty()).then(|| format!("{} {:.0}", row.name, median(&mut ceilings)))
+        };
+        let rows: Vec<String> = self.rows.iter().filter_map(of).collect();
+        let null = self.null_ceiling?;
+        Some(format!(
+            "closed loop, messages per second: {}; the generator against itself, without a server: {null:.0}",
+            rows.join(", ")
+        ))
+    }
+
+    pub fn findings(&self, seed: u64) -> impl Iterator<Item = PointFindings<'_>> {
+        (0..self.points.len()).map(move |index| PointFindings::of(self, index, seed))
+    }
+}
+
+impl TailFigures {
+    fn of(course: &TailCourse, measured_ns: f64, ratio: Estimate) -> Self {
+        let samples = &course.samples;
+        let median_of = |value: &dyn Fn(&TailSample) -> f64| median(&mut samples.iter().map(value).collect::<Vec<_>>());
+        Self {
+            per_second: course.per_second,
+            all: course.histogram(),
+            measured_ms: measured_ns / 1e6,
+            ratio,
+            server_busy: median_of(&|sample| sample.server_cpu_ns as f64 / sample.elapsed_ns as f64),
+            late_p99_ms: median_of(&|sample| sample.late_p99_ns as f64) / 1e6,
+            retries: samples.iter().map(|sample| sample.retries).sum(),
+            dropped: samples.iter().map(|sample| sample.dropped).sum(),
+        }
+    }
+
+    /// Of all slices together, in milliseconds.
+    pub fn quantile_ms(&self, share: f64) -> f64 {
+        self.all.value_at_quantile(share) as f64 / 1e6
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, kind: Kind, p99_us: u64, slices: usize) -> TailRow {
+        let ns = p99_us * 1_000;
+        let sample = |_| TailSample {
+            units: 1_000,
+            elapsed_ns: 1_000_000,
+            server_cpu_ns: 500_000,
+            load_cpu_ns: 1,
+            late_p99_ns: 1_000,
+            p50_ns: ns / 2,
+            p99_ns: ns,
+            p999_ns: 2 * ns,
+            max_ns: 4 * ns,
+            retries: 1,
+            dropped: 0,
+        };
+        let counts = vec![(ns / 2, 500), (ns, 500)];
+        let course = TailCourse { per_second: 1e6, samples: (0..slices).map(sample).collect(), counts };
+        TailRow { name: name.into(), kind, ceilings: vec![2e6], courses: vec![course], failure: None }
+    }
+
+    fn tails(rows: Vec<TailRow>) -> Tails {
+        Tails {
+            scenario: Scenario::Latency,
+            connections: 500,
+            active: 500,
+            message: 64,
+            listeners: 1,
+            slice_ms: 1,
+            slices: 10,
+            null_ceiling: Some(3e6),
+            points: vec![Point { name: "half".into(), rate: Rate::OfOwnCeiling(0.5), at_most: Some(1.05) }],
+            rows,
+        }
+    }
+
+    #[test]
+    fn the_bar_is_against_the_peer_with_the_shortest_tail_and_never_a_floor_or_the_twin() {
+        let tails = tails(vec![
+            row("tokio", Kind::Peer, 100, 10),
+            row("tokio again", Kind::Peer, 50, 10),
+            row("bare-uring", Kind::Floor, 10, 10),
+            row("monoio", Kind::Peer, 80, 10),
+            row("megamux", Kind::Ours, 60, 4),
+        ]);
+        let findings = PointFindings::of(&tails, 0, 1);
+        assert_eq!(findings.remarks(), ["bar: megamux / monoio 0.750 [0.750, 0.750], at most 1.05: met"]);
+        let figures = findings.lines[4].figures.as_ref().expect("figures");
+        assert_eq!(figures.retries, 4);
+        assert!((figures.quantile_ms(0.99) - 0.06).abs() < 0.001, "{}", figures.quantile_ms(0.99));
+        assert!((figures.server_busy - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_row_without_slices_is_in_the_findings_without_figures() {
+        let mut dead = row("megamux", Kind::Ours, 60, 0);
+        dead.failure = Some(Failure::new(&anyhow::anyhow!("it refused")));
+        let tails = tails(vec![row("tokio", Kind::Peer, 100, 10), row("tokio again", Kind::Peer, 100, 10), dead]);
+        let findings = PointFindings::of(&tails, 0, 1);
+        assert_eq!(findings.lines[2].verdict, Verdict::Failed);
+        assert!(findings.lines[2].figures.is_none());
+        assert_eq!(findings.remarks()[0], "bar: megamux / tokio at most 1.05: not measured");
+        assert_eq!(findings.remarks()[1], "megamux failed: it refused");
+    }
+}

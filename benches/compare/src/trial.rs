@@ -1,0 +1,324 @@
+//! Runs the scenarios that measure tails: latency under an open loop, few active among many, and everybody at once.
+//!
+//! Invariants: as in `run`: all servers of a scenario are alive on one core, and every round has a slice of each at each
+//! point, in random order. Within a round all are sent the same arrivals. Where connections are more than a process may
+//! have descriptors for, a server is as many listeners on one port as it needs, of the same number for everybody.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hdrhistogram::Histogram;
+use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::crowd::{self, Crowd, Return};
+use crate::method::median;
+use crate::open::{Course, OpenLoop, Schedule, histogram};
+use crate::process::{Cluster, Program, Spec};
+use crate::progress::Progress;
+use crate::report::Failure;
+use crate::run::Plan;
+use crate::scenario::{Scenario, Shape};
+use crate::tails::{Point, Rate, TailCourse, TailRow, TailSample, Tails};
+
+/// Rounds thrown away.
+const WARM_UP: usize = 1;
+
+/// Closed-loop slices of each server.
+const CEILINGS: usize = 7;
+
+/// Of the connections, in `active`; and the messages each of them sends per second.
+const ACTIVE_SHARE: usize = 100;
+const ACTIVE_RATE: f64 = 10.0;
+
+/// What a server is put under.
+enum Client {
+    Open(OpenLoop),
+    /// Most are silent.
+    Held(Crowd, OpenLoop),
+    Storm(Crowd),
+}
+
+/// A row in the making.
+struct Entrant {
+    row: TailRow,
+    /// All slices together, by point.
+    all: Vec<Histogram<u64>>,
+    /// Gone when it failed.
+    running: Option<Running>,
+}
+
+struct Running {
+    // Dropped first, as in `run`.
+    client: Client,
+    cluster: Cluster,
+}
+
+impl Plan {
+    pub fn tails(&mut self, scenario: Scenario) -> Result<Tails> {
+        let mut shape = scenario.shape();
+        shape.connections = self.connections.unwrap_or(match scenario {
+            Scenario::Latency => shape.connections,
+            _ => self.crowd_connections,
+        });
+        let per_ring = crowd::per_ring(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX));
+        let listeners = if scenario == Scenario::Latency { 1 } else { shape.connections.div_ceil(per_ring) };
+        let points = points(scenario, shape.connections);
+        let mut entrants = self.enter(scenario, shape, listeners, per_ring, points.len());
+        let (slices, slice) = self.tail_slices(scenario);
+        let mut tails = Tails {
+            scenario,
+            connections: shape.connections,
+            active: active(scenario, shape.connections),
+            message: shape.message,
+            listeners,
+            slice_ms: slice.as_millis() as u64,
+            slices,
+            null_ceiling: None,
+            points,
+            rows: Vec::new(),
+        };
+        if scenario == Scenario::Latency {
+            tails.null_ceiling = Some(self.ceilings(&mut entrants, shape, slice)?);
+        }
+        let baseline = entrants[0].ceiling();
+        for entrant in &mut entrants {
+            let own = entrant.ceiling();
+            for (course, point) in entrant.row.courses.iter_mut().zip(&tails.points) {
+                course.per_second = match point.rate {
+                    Rate::OfOwnCeiling(share) => share * own,
+                    Rate::OfBaselineCeiling(share) => share * baseline,
+                    Rate::PerSecond(rate) => rate,
+                    Rate::AtOnce => 0.0,
+                };
+            }
+        }
+        self.rounds(scenario, &mut entrants, slices, slice);
+        for entrant in &mut entrants {
+            entrant.finish();
+        }
+        tails.rows = entrants.into_iter().map(|entrant| entrant.row).collect();
+        Ok(tails)
+    }
+
+    fn enter(
+        &mut self,
+        scenario: Scenario,
+        shape: Shape,
+        listeners: usize,
+        per_ring: usize,
+        points: usize,
+    ) -> Vec<Entrant> {
+        let specs: Vec<Spec> =
+            self.specs(scenario).into_iter().filter(|spec| listeners == 1 || spec.is_ours()).collect();
+        let mut progress = Progress::new(format!("{}, connecting", scenario.name()), specs.len());
+        let mut entrants = Vec::with_capacity(specs.len());
+        for (number, spec) in specs.iter().enumerate() {
+            let row = TailRow {
+                name: spec.name.clone(),
+                kind: spec.kind,
+                ceilings: Vec::new(),
+                courses: vec![TailCourse::default(); points],
+                failure: None,
+            };
+            let mut entrant = Entrant { row, all: vec![histogram(); points], running: None };
+            let started = self.endpoint(scenario, number).and_then(|endpoint| {
+                let endpoint = endpoint.shared_by(listeners);
+                let mut cluster = Cluster::start(spec, endpoint, shape.buffer, self.server_cpu)?;
+                let client = Client::connect(scenario, &cluster, shape, per_ring, number);
+                let client = cluster.blame(client)?;
+                Ok(Running { client, cluster })
+            });
+            entrant.running = entrant.keep(started);
+            entrants.push(entrant);
+            progress.at(number + 1);
+        }
+        entrants
+    }
+
+    /// Closed loops of all, in turns; and of the generator against itself.
+    fn ceilings(&mut self, entrants: &mut [Entrant], shape: Shape, slice: Duration) -> Result<f64> {
+        let mut null = OpenLoop::null(shape).context("the generator against itself")?;
+        let mut nulls = Vec::new();
+        let mut order: Vec<usize> = (0..entrants.len()).collect();
+        let mut progress = Progress::new("latency, ceilings", WARM_UP + CEILINGS);
+        for round in 0..WARM_UP + CEILINGS {
+            self.random.shuffle(&mut order);
+            for &index in &order {
+                let ceiling = entrants[index].measure(|running| match &mut running.client {
+                    Client::Open(open) => open.ceiling(slice),
+                    _ => unreachable!("only an open loop has a ceiling"),
+                });
+                if round >= WARM_UP {
+                    entrants[index].row.ceilings.extend(ceiling);
+                }
+            }
+            nulls.push(null.ceiling(slice)?);
+            progress.at(round + 1);
+        }
+        Ok(median(&mut nulls))
+    }
+
+    fn rounds(&mut self, scenario: Scenario, entrants: &mut [Entrant], slices: usize, slice: Duration) {
+        let points = entrants[0].row.courses.len();
+        let mut order: Vec<(usize, usize)> =
+            (0..entrants.len()).flat_map(|index| (0..points).map(move |point| (index, point))).collect();
+        let mut progress = Progress::new(scenario.name(), WARM_UP + slices);
+        for round in 0..WARM_UP + slices {
+            if entrants[0].running.is_none() {
+                // Nothing is left to pair the others with.
+                return;
+            }
+            self.random.shuffle(&mut order);
+            let seed = self.random.next();
+            for &(index, point) in &order {
+                let per_second = entrants[index].row.courses[point].per_second;
+                let schedule = Schedule { per_second, length: slice, seed };
+                let measured = entrants[index].measure(|running| running.slice(schedule));
+                if let Some((sample, latency)) = measured.filter(|_| round >= WARM_UP) {
+                    entrants[index].row.courses[point].samples.push(sample);
+                    entrants[index].all[point].add(latency).expect("histograms of the same bounds");
+                }
+            }
+            progress.at(round + 1);
+        }
+    }
+}
+
+fn points(scenario: Scenario, connections: usize) -> Vec<Point> {
+    let point = |name: String, rate, at_most| Point { name, rate, at_most };
+    match scenario {
+        Scenario::Active => {
+            let rate = active(scenario, connections) as f64 * ACTIVE_RATE;
+            vec![point(format!("{rate:.0} messages per second"), Rate::PerSecond(rate), Some(1.0))]
+        }
+        Scenario::Storm => vec![point("all reset, all come back at once".into(), Rate::AtOnce, Some(0.8))],
+        _ => vec![
+            point("half of each one's own ceiling".into(), Rate::OfOwnCeiling(0.5), Some(1.05)),
+            point("half of the first row's ceiling".into(), Rate::OfBaselineCeiling(0.5), Some(1.05)),
+            point("70% of each one's own ceiling".into(), Rate::OfOwnCeiling(0.7), None),
+            point("90% of each one's own ceiling".into(), Rate::OfOwnCeiling(0.9), None),
+        ],
+    }
+}
+
+fn active(scenario: Scenario, connections: usize) -> usize {
+    match scenario {
+        Scenario::Active => (connections / ACTIVE_SHARE).max(1),
+        _ => connections,
+    }
+}
+
+impl Client {
+    fn connect(scenario: Scenario, cluster: &Cluster, shape: Shape, per_ring: usize, number: usize) -> Result<Self> {
+        let (endpoint, all) = (&cluster.endpoint, shape.connections);
+        let few = Shape { connections: active(scenario, all), ..shape };
+        Ok(match scenario {
+            Scenario::Storm => Self::Storm(Crowd::open(endpoint, all, per_ring, shape.message, number)?),
+            Scenario::Active => {
+                let silent = Crowd::open(endpoint, all - few.connections, per_ring, shape.message, number)?;
+                Self::Held(silent, OpenLoop::connect(endpoint, few)?)
+            }
+            _ => Self::Open(OpenLoop::connect(endpoint, shape)?),
+        })
+    }
+
+    fn slice(&mut self, schedule: Schedule) -> Result<Return> {
+        match self {
+            Self::Open(open) | Self::Held(_, open) => Ok(Return { course: open.slice(schedule)?, retries: 0 }),
+            Self::Storm(crowd) => crowd.storm(),
+        }
+    }
+}
+
+impl Entrant {
+    fn measure<T>(&mut self, what: impl FnOnce(&mut Running) -> Result<T>) -> Option<T> {
+        let running = self.running.as_mut()?;
+        let outcome = what(running);
+        let outcome = running.cluster.blame(outcome);
+        let kept = self.keep(outcome);
+        if kept.is_none() {
+            self.running = None;
+        }
+        kept
+    }
+
+    fn keep<T>(&mut self, outcome: Result<T>) -> Option<T> {
+        outcome
+            .map_err(|error| {
+                let failure = Failure::new(&error);
+                failure.tell(&self.row.name);
+                self.row.failure = Some(failure);
+            })
+            .ok()
+    }
+
+    /// Zero without closed-loop slices.
+    fn ceiling(&self) -> f64 {
+        let mut ceilings = self.row.ceilings.clone();
+        if ceilings.is_empty() { 0.0 } else { median(&mut ceilings) }
+    }
+
+    /// The silent must all still be there.
+    fn finish(&mut self) {
+        self.measure(|running| match &mut running.client {
+            Client::Held(crowd, _) => {
+                let lost = crowd.call()?.retries;
+                ensure!(lost == 0, "{lost} of the silent connections were lost");
+                Ok(())
+            }
+            _ => Ok(()),
+        });
+        for (course, all) in self.row.courses.iter_mut().zip(&self.all) {
+            course.add(all);
+        }
+        self.running = None;
+    }
+}
+
+impl Running {
+    fn slice(&mut self, schedule: Schedule) -> Result<(TailSample, Histogram<u64>)> {
+        let (server_before, dropped_before) = (self.cluster.settled_cpu_ns()?, dropped());
+        let load_before = own_cpu_ns();
+        let Return { course, retries } = self.client.slice(schedule)?;
+        let load_cpu_ns = own_cpu_ns() - load_before;
+        let server_cpu_ns = self.cluster.settled_cpu_ns()? - server_before;
+        let Course { units, elapsed, latency, late } = course;
+        let sample = TailSample {
+            units,
+            elapsed_ns: u64::try_from(elapsed.as_nanos()).context("a slice of centuries")?,
+            server_cpu_ns,
+            load_cpu_ns,
+            late_p99_ns: late.value_at_quantile(0.99),
+            p50_ns: latency.value_at_quantile(0.5),
+            p99_ns: latency.value_at_quantile(0.99),
+            p999_ns: latency.value_at_quantile(0.999),
+            max_ns: latency.max(),
+            retries,
+            dropped: dropped().saturating_sub(dropped_before),
+        };
+        Ok((sample, latency))
+    }
+}
+
+impl Spec {
+    fn is_ours(&self) -> bool {
+        matches!(self.program, Program::Ours(..))
+    }
+}
+
+/// Of all threads of this process: a crowd has its own.
+fn own_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Connections that the kernel dropped because a listener could not take them, on the whole machine.
+fn dropped() -> u64 {
+    let text = fs::read_to_string("/proc/net/netstat").unwrap_or_default();
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let mut fields = names.split(' ').zip(values.split(' '));
+    fields.find(|(name, _)| *name == "ListenDrops").and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+}
