@@ -251,6 +251,16 @@ impl Conn {
         self.extra.get_or_insert_default()
     }
 
+    /// Whether bytes for it are still queued: not after its half-close, nor after its end unless that flushes.
+    pub(crate) fn may_send(&self) -> bool {
+        self.state <= State::Open && !self.has(flag::SHUT_WANTED) && self.why.is_none_or(CloseReason::flushes)
+    }
+
+    /// Whether a filter stands between it and its handler.
+    pub(crate) fn filters(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.filter.is_some())
+    }
+
     /// Whether its handler asked to hand it on, which the flush does.
     pub(crate) fn upgrades(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.upgrade.is_some())

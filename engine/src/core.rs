@@ -144,10 +144,11 @@ impl Core {
 
     /// Queues a copy of `bytes`, through the connection's filter.
     pub(crate) fn send(&mut self, slot: u32, bytes: &[u8]) {
-        if bytes.is_empty() || !self.may_send(slot) {
+        let conn = &self.conns[slot as usize];
+        if bytes.is_empty() || !conn.may_send() {
             return;
         }
-        if self.has_filter(slot) {
+        if conn.filters() {
             let mut wire = Vec::new();
             self.encode(slot, bytes, &mut wire);
             self.push_wire(slot, &wire);
@@ -159,18 +160,16 @@ impl Core {
     /// Queues a frame without copying it, unless a filter has to change it.
     #[inline]
     pub(crate) fn send_frame(&mut self, slot: u32, frame: Frame) {
-        if frame.is_empty() || !self.may_send(slot) {
+        let conn = &mut self.conns[slot as usize];
+        if frame.is_empty() || !conn.may_send() {
             return;
         }
-        if self.has_filter(slot) {
+        if conn.filters() {
             return self.send(slot, &frame);
         }
         let bytes = frame.len();
-        let queue = self.queue(slot);
-        let held = queue.held_bytes();
-        queue.push_frame(frame);
-        let more = queue.held_bytes() - held;
-        self.queued(slot, bytes, more);
+        let held = queue_of(conn, &mut self.spare_queues).push_frame(frame);
+        self.queued(slot, bytes, held);
     }
 
     /// Queues bytes that are for the wire as they are.
@@ -179,12 +178,8 @@ impl Core {
             return;
         }
         let conn = &mut self.conns[slot as usize];
-        let spare = &mut self.spare_queues;
-        let queue = conn.send.get_or_insert_with(|| spare.pop().unwrap_or_else(|| Box::new(SendQueue::new())));
-        let held = queue.held_bytes();
-        queue.push_copy(bytes, &mut self.chunks);
-        let more = queue.held_bytes() - held;
-        self.queued(slot, bytes.len(), more);
+        let held = queue_of(conn, &mut self.spare_queues).push_copy(bytes, &mut self.chunks);
+        self.queued(slot, bytes.len(), held);
     }
 
     /// Asks for FIN after what is queued and what the filter has still to say.
@@ -212,24 +207,10 @@ impl Core {
         last
     }
 
-    fn may_send(&self, slot: u32) -> bool {
-        let conn = &self.conns[slot as usize];
-        conn.state <= State::Open && !conn.has(flag::SHUT_WANTED) && conn.why.is_none_or(CloseReason::flushes)
-    }
-
-    fn has_filter(&self, slot: u32) -> bool {
-        self.conns[slot as usize].extra.as_ref().is_some_and(|extra| extra.filter.is_some())
-    }
-
     fn encode(&mut self, slot: u32, plain: &[u8], wire: &mut Vec<u8>) {
         if let Some(filter) = &mut self.conns[slot as usize].extra().filter {
             filter.filter.send(plain, wire);
         }
-    }
-
-    fn queue(&mut self, slot: u32) -> &mut SendQueue {
-        let spare = &mut self.spare_queues;
-        self.conns[slot as usize].send.get_or_insert_with(|| spare.pop().unwrap_or_else(|| Box::new(SendQueue::new())))
     }
 
     /// Accounts for bytes that were just queued, and the memory they take: budget, watermarks, hard cap.
@@ -242,13 +223,22 @@ impl Core {
         if queued == bytes {
             conn.last_out_ms = self.now_ms;
         }
-        if queued > options.send_high {
-            conn.set(flag::ABOVE_HIGH | if options.keep_reading { 0 } else { flag::CHOKED });
-            if queued > options.send_cap {
-                self.close(slot, CloseReason::SlowConsumer);
-            }
-        }
+        let high = queued > options.send_high;
         self.mark(slot);
+        if high {
+            self.above_high(slot, queued);
+        }
+    }
+
+    /// Above the high watermark reading pauses; above the hard cap the connection ends.
+    #[inline(never)]
+    fn above_high(&mut self, slot: u32, queued: usize) {
+        let conn = &mut self.conns[slot as usize];
+        let options = &self.endpoints[usize::from(conn.endpoint.0)].options;
+        conn.set(flag::ABOVE_HIGH | if options.keep_reading { 0 } else { flag::CHOKED });
+        if queued > options.send_cap {
+            self.close(slot, CloseReason::SlowConsumer);
+        }
     }
 
     /// Takes back a send queue that nothing is in any more.
@@ -303,6 +293,12 @@ impl Core {
         self.dials.push_back(request);
         Ok(())
     }
+}
+
+/// A connection's send queue, made if it has none.
+#[expect(clippy::vec_box, reason = "the boxes move between there and the connections")]
+fn queue_of<'a>(conn: &'a mut Conn, spare: &mut Vec<Box<SendQueue>>) -> &'a mut SendQueue {
+    conn.send.get_or_insert_with(|| spare.pop().unwrap_or_default())
 }
 
 /// Datagrams waiting for the flush, in one arena.

@@ -147,12 +147,10 @@ impl<D: Driver> Shard<D> {
     }
 
     /// A send began: from now on somebody looks whether it gets anywhere. One timer serves many sends.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn arm_stall_timer(&mut self, slot: u32) {
-        if self.core.conns[slot as usize].stall_timer == TimerId::NONE {
-            let timeout = self.core.facts(slot).options.write_stall_timeout;
-            self.arm_stall(slot, timeout / limits::STALL_LOOKS);
-        }
+        let timeout = self.core.facts(slot).options.write_stall_timeout;
+        self.arm_stall(slot, timeout / limits::STALL_LOOKS);
     }
 
     pub(crate) fn arm_stall(&mut self, slot: u32, after: Duration) {

@@ -199,7 +199,8 @@ impl<D: Driver> Shard<D> {
     }
 
     /// A receive delivered, or ended.
-    pub(crate) fn received(&mut self, slot: u32, completion: Completion) {
+    #[inline]
+    pub(crate) fn received(&mut self, slot: u32, completion: &Completion) {
         #[cfg(feature = "planted")]
         let missed = completion.result > 0
             && self.core.conn(slot).receive == Receive::Armed

@@ -33,7 +33,7 @@ use crate::stats::ConnState;
 use crate::time::Time;
 use crate::timer::Wheel;
 use crate::timer_word::TimerWord;
-use crate::token::Kind;
+use crate::token::{Kind, Token};
 
 /// One shard on one driver. The driver is declared, and so dropped, before the pool its kernel writes into.
 pub(crate) struct Shard<D: Driver> {
@@ -230,30 +230,50 @@ impl<D: Driver> Shard<D> {
 
     fn dispatch(&mut self) {
         let mut batch = std::mem::take(&mut self.batch);
-        for completion in batch.drain(..) {
-            let token = completion.token;
-            let slot = token.slot();
-            match token.kind() {
-                Kind::Accept => self.accepted(slot, completion),
-                Kind::Dial => self.dialled(slot, completion),
-                Kind::DatagramRecv => self.datagram_received(slot, completion),
-                Kind::DatagramSend | Kind::Driver => {}
-                Kind::Passed => self.take_passed(EndpointId(slot as u16), completion.result as u32),
-                kind => self.dispatch_conn(kind, slot, completion),
+        for completion in &batch {
+            let slot = completion.token.slot();
+            match completion.token.kind() {
+                Kind::Recv => {
+                    self.check_owner(completion.token);
+                    self.received(slot, completion);
+                }
+                Kind::Send => {
+                    self.check_owner(completion.token);
+                    self.sent(slot, completion.result);
+                }
+                kind => self.dispatch_rare(kind, slot, *completion),
             }
         }
+        batch.clear();
         self.batch = batch;
     }
 
-    /// The completions that belong to one connection.
+    /// Teardown frees no slot with operations in flight, so a late completion is a bug of the engine.
     #[inline]
-    fn dispatch_conn(&mut self, kind: Kind, slot: u32, completion: Completion) {
-        let current = self.core.conns.get(slot as usize).map(|conn| conn.generation);
-        // Teardown frees no slot with operations in flight, so a late completion is a bug of the engine.
-        assert_eq!(current, Some(completion.token.generation()), "a completion outlived its connection");
+    fn check_owner(&self, token: Token) {
+        let current = self.core.conns[token.slot() as usize].generation;
+        assert!(current == token.generation(), "a completion outlived its connection");
+    }
+
+    /// What comes seldom, apart, so that it takes no registers from what comes with every message.
+    #[inline(never)]
+    fn dispatch_rare(&mut self, kind: Kind, slot: u32, completion: Completion) {
         match kind {
-            Kind::Recv => self.received(slot, completion),
-            Kind::Send => self.sent(slot, completion.result),
+            Kind::Accept => self.accepted(slot, completion),
+            Kind::Dial => self.dialled(slot, completion),
+            Kind::DatagramRecv => self.datagram_received(slot, completion),
+            Kind::DatagramSend | Kind::Driver => {}
+            Kind::Passed => self.take_passed(EndpointId(slot as u16), completion.result as u32),
+            kind => {
+                self.check_owner(completion.token);
+                self.dispatch_conn(kind, slot, completion);
+            }
+        }
+    }
+
+    /// The other completions that belong to one connection.
+    fn dispatch_conn(&mut self, kind: Kind, slot: u32, completion: Completion) {
+        match kind {
             Kind::Poll => self.readable(slot, completion.result),
             Kind::Watch => self.hung_up(slot, completion.result),
             Kind::Peer => self.peer_fetched(slot, completion),
@@ -343,7 +363,6 @@ impl<D: Driver> Shard<D> {
         while let Some(&slot) = self.core.dirty.get(at)
             && at < limits::SETTLES_PER_TICK
         {
-            self.core.conn(slot).clear(flag::DIRTY);
             self.settle(slot);
             at += 1;
         }
@@ -353,6 +372,7 @@ impl<D: Driver> Shard<D> {
     /// Brings one connection's operations in line with what it wants.
     fn settle(&mut self, slot: u32) {
         let conn = self.core.conn(slot);
+        conn.clear(flag::DIRTY);
         match conn.state {
             State::Vacant => {}
             State::Opening | State::Open if conn.why.is_some() => self.begin_teardown(slot),

@@ -90,9 +90,10 @@ impl SendQueue {
     }
 
     /// Queues a copy of `bytes`: into the open chunk as far as it has room, the rest into a new
-    /// one, or into memory of its own if it fits into none.
+    /// one, or into memory of its own if it fits into none. Says how much more memory it holds.
     #[inline]
-    pub fn push_copy(&mut self, bytes: &[u8], chunks: &mut Chunks) {
+    pub fn push_copy(&mut self, bytes: &[u8], chunks: &mut Chunks) -> usize {
+        let held = self.held_bytes();
         self.queued += bytes.len();
         let rest = &bytes[self.copy_into_open(bytes)..];
         if rest.len() > CHUNK_BYTES {
@@ -101,25 +102,28 @@ impl SendQueue {
             self.chunks.push_back(chunks.take());
             self.copy_into_open(rest);
         }
+        self.held_bytes() - held
     }
 
-    /// Queues a frame as it is (a small one is copied when the open chunk has room for it).
+    /// Queues a frame as it is (a small one is copied when the open chunk has room for it). Says how much more memory
+    /// it holds.
     #[inline]
-    pub fn push_frame(&mut self, frame: Frame) {
-        if frame.is_empty() {
-            return;
-        }
-        self.queued += frame.len();
+    pub fn push_frame(&mut self, frame: Frame) -> usize {
+        let len = frame.len();
+        self.queued += len;
         let room = self.chunks.back().map_or(0, Chunk::room);
-        if frame.len() <= room.min(COPIED_FRAME_BYTES) {
+        if len <= room.min(COPIED_FRAME_BYTES) {
+            let pieces = self.pieces.len();
             self.copy_into_open(&frame);
-        } else {
-            #[cfg(feature = "planted")]
-            if crate::planted::is(crate::planted::Bug::ReorderedSend) && !self.in_flight() {
-                return self.pieces.push_front(Piece::Whole(frame));
-            }
-            self.pieces.push_back(Piece::Whole(frame));
+            return (self.pieces.len() - pieces) * size_of::<Piece>();
         }
+        #[cfg(feature = "planted")]
+        if crate::planted::is(crate::planted::Bug::ReorderedSend) && !self.in_flight() {
+            self.pieces.push_front(Piece::Whole(frame));
+            return len + size_of::<Piece>();
+        }
+        self.pieces.push_back(Piece::Whole(frame));
+        len + size_of::<Piece>()
     }
 
     /// Puts the first pieces in flight. What they refer to stays where it is until
@@ -133,44 +137,61 @@ impl SendQueue {
         assert!(!self.is_empty() && !self.in_flight(), "nothing to send, or sending already");
         self.in_flight = match self.pieces.front() {
             Some(first) if self.pieces.len() == 1 => self.chain.lone(first.range()),
-            _ => self.chain.build(self.pieces.iter().map(Piece::range)),
+            _ => self.build_chain(),
         };
         &self.chain
     }
 
-    /// Ends the flight: the first `taken` bytes are sent, the rest is queued as before.
+    #[inline(never)]
+    fn build_chain(&mut self) -> usize {
+        self.chain.build(self.pieces.iter().map(Piece::range))
+    }
+
+    /// Ends the flight: the first `taken` bytes are sent, the rest is queued as before. Says how much less memory it holds.
     ///
     /// # Panics
     ///
     /// When nothing is in flight, or less than was taken.
     #[inline]
-    pub fn complete(&mut self, taken: usize, chunks: &mut Chunks) {
+    pub fn complete(&mut self, taken: usize, chunks: &mut Chunks) -> usize {
         assert!(self.in_flight() && taken <= self.chain.total(), "took more than was in flight");
         self.in_flight = 0;
         if taken == self.queued {
             return self.clear(chunks);
         }
+        let held = self.held_bytes();
         self.queued -= taken;
         let mut left = taken;
         while left > 0 {
             left -= self.drop_front(left, chunks);
         }
+        held - self.held_bytes()
     }
 
-    /// Drops everything queued: the connection is gone.
+    /// Drops everything queued, and says how much memory it held.
     ///
     /// # Panics
     ///
     /// When a chain is in flight.
     #[inline]
-    pub fn clear(&mut self, chunks: &mut Chunks) {
+    pub fn clear(&mut self, chunks: &mut Chunks) -> usize {
         assert!(!self.in_flight(), "the kernel still reads what is in flight");
+        let held = self.held_bytes();
         // The usual queue has one piece and no chunk.
-        while self.pieces.pop_front().is_some() {}
+        drop(self.pieces.pop_front());
+        if !(self.pieces.is_empty() && self.chunks.is_empty()) {
+            self.clear_rest(chunks);
+        }
+        (self.queued, self.copied) = (0, 0);
+        held
+    }
+
+    #[inline(never)]
+    fn clear_rest(&mut self, chunks: &mut Chunks) {
+        self.pieces.clear();
         while let Some(chunk) = self.chunks.pop_front() {
             chunks.put(chunk);
         }
-        (self.queued, self.copied) = (0, 0);
     }
 
     /// Copies frames that are not in flight out of the receive pool, when it runs short of buffers; says
