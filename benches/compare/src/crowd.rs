@@ -25,8 +25,9 @@ use crate::ring::{Completion, Ring};
 /// Dials under way per ring when a crowd opens for the first time, where nothing is measured: no backlog overflows.
 const WINDOW: usize = 64;
 
-/// Between looks at what has completed, while dials are started.
-const STRIDE: usize = 64;
+/// Dials started between looks at what has completed. A look runs at most 20 pieces of deferred work (the kernel's
+/// `IO_LOCAL_TW_DEFAULT_MAX`), and a dial takes two or three: more at a time and everybody would be served at the end.
+const STRIDE: usize = 6;
 
 /// A crowd in which nobody is served for so long is given up. Lost SYNs come again after 1, 2, 4 s.
 const STUCK: Duration = Duration::from_secs(15);

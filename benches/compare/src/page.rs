@@ -152,7 +152,7 @@ fn point(page: &mut String, findings: &PointFindings<'_>) {
     *page += "<p>Of all slices together, the share that took no longer:</p>";
     *page += &plot::quantiles(findings);
     *page += "\n<table>\n<tr><th>server<th>kind<th>msg/s<th>p50 ms<th>p99 ms<th>p99.9 ms<th>max ms<th>ratio\
-              <th>95% interval<th>verdict<th>busy<th>late ms<th>retries<th>dropped</tr>\n";
+              <th>95% interval<th>verdict<th>cpu us<th>ratio<th>95% interval<th>busy<th>late ms<th>retries<th>dropped</tr>\n";
     for line in &findings.lines {
         tail(page, line);
     }
@@ -171,15 +171,19 @@ fn tail(page: &mut String, line: &TailLine<'_>) {
         return;
     };
     let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|share| figures.quantile_ms(share));
-    let ratio = figures.ratio;
+    let (ratio, cpu) = (figures.ratio, figures.cpu_ratio);
     let _ = writeln!(
         page,
         "<tr><td>{name}<td>{kind}<td>{:.0}<td>{p50:.3}<td>{p99:.3}<td>{p999:.3}<td>{max:.3}<td>{:.3}<td>{:.3} to {:.3}\
-         <td>{verdict}<td>{:.0}%<td>{:.3}<td>{}<td>{}</tr>",
+         <td>{verdict}<td>{:.2}<td>{:.3}<td>{:.3} to {:.3}<td>{:.0}%<td>{:.3}<td>{}<td>{}</tr>",
         figures.per_second,
         ratio.median,
         ratio.low,
         ratio.high,
+        figures.cpu_us,
+        cpu.median,
+        cpu.low,
+        cpu.high,
         figures.server_busy * 100.0,
         figures.late_p99_ms,
         figures.retries,

@@ -92,6 +92,9 @@ pub struct TailSample {
     pub dropped: u64,
 }
 
+/// Of a storm's time: beyond, it is the generator's as much as the server's.
+const GENERATOR_BOUND: f64 = 0.8;
+
 /// The quantile by which rows are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
@@ -166,6 +169,9 @@ pub struct TailFigures {
     /// The median over slices of what rows are compared by, in milliseconds, and its ratio to the baseline.
     pub measured_ms: f64,
     pub ratio: Estimate,
+    /// The server's CPU time per message or connection, in microseconds, and its ratio to the baseline.
+    pub cpu_us: f64,
+    pub cpu_ratio: Estimate,
     pub server_busy: f64,
     pub late_p99_ms: f64,
     pub retries: u64,
@@ -180,10 +186,14 @@ impl<'a> PointFindings<'a> {
             let samples = row.courses.get(index).map_or(&[][..], |course| &course.samples);
             samples.iter().map(|sample| measure.read(sample)).collect()
         };
-        let ratio = |row: &TailRow, to: &TailRow| {
-            let (row, to) = (values(row), values(to));
+        let paired = |row: Vec<f64>, to: Vec<f64>| {
             let rounds = row.len().min(to.len());
             (rounds > 0).then(|| paired_ratio(&row[..rounds], &to[..rounds], seed))
+        };
+        let ratio = |row: &TailRow, to: &TailRow| paired(values(row), values(to));
+        let cpu_us = |row: &TailRow| -> Vec<f64> {
+            let samples = row.courses.get(index).map_or(&[][..], |course| &course.samples);
+            samples.iter().map(|sample| sample.server_cpu_ns as f64 / 1e3 / sample.units.max(1) as f64).collect()
         };
         let baseline = &tails.rows[0];
         let ratios: Vec<Option<Estimate>> = tails.rows.iter().map(|row| ratio(row, baseline)).collect();
@@ -191,7 +201,10 @@ impl<'a> PointFindings<'a> {
         let lines = tails.rows.iter().zip(&ratios).enumerate().map(|(place, (row, ratio))| TailLine {
             row,
             verdict: verdict(place, row.failure.is_some(), ratio.as_ref(), resolution),
-            figures: ratio.map(|ratio| TailFigures::of(&row.courses[index], median(&mut values(row)), ratio)),
+            figures: ratio.zip(paired(cpu_us(row), cpu_us(baseline))).map(|(ratio, cpu_ratio)| {
+                let (measured_ms, cpu_us) = (median(&mut values(row)) / 1e6, median(&mut cpu_us(row)));
+                TailFigures::of(&row.courses[index], measured_ms, ratio, cpu_us, cpu_ratio)
+            }),
         });
         let peers = tails.rows.iter().zip(&ratios).enumerate();
         let peers = peers.filter(|(place, (row, _))| *place != 1 && row.kind == Kind::Peer);
@@ -238,7 +251,20 @@ impl<'a> PointFindings<'a> {
             Some(format!("{} failed: {failure}", row.name))
         });
         let bar = self.bar.as_ref().map(|(at_most, best, reach)| reach.line(best, *at_most));
-        bar.into_iter().chain(failed).collect()
+        bar.into_iter().chain(failed).chain(self.late()).collect()
+    }
+
+    /// A storm in which the last dial is started just before the last answer comes says what the generator can do.
+    fn late(&self) -> Option<String> {
+        let baseline = self.lines[0].figures.as_ref().filter(|_| self.point.rate == Rate::AtOnce)?;
+        let share = baseline.late_p99_ms / baseline.measured_ms;
+        (share > GENERATOR_BOUND).then(|| {
+            format!(
+                "dials were still being started after {:.0}% of the time: the generator's core was the limit as much as the \
+                 servers', and CPU time says more than time",
+                share * 100.0
+            )
+        })
     }
 }
 
@@ -263,14 +289,16 @@ impl Tails {
 }
 
 impl TailFigures {
-    fn of(course: &TailCourse, measured_ns: f64, ratio: Estimate) -> Self {
+    fn of(course: &TailCourse, measured_ms: f64, ratio: Estimate, cpu_us: f64, cpu_ratio: Estimate) -> Self {
         let samples = &course.samples;
         let median_of = |value: &dyn Fn(&TailSample) -> f64| median(&mut samples.iter().map(value).collect::<Vec<_>>());
         Self {
             per_second: course.per_second,
             all: course.histogram(),
-            measured_ms: measured_ns / 1e6,
+            measured_ms,
             ratio,
+            cpu_us,
+            cpu_ratio,
             server_busy: median_of(&|sample| sample.server_cpu_ns as f64 / sample.elapsed_ns as f64),
             late_p99_ms: median_of(&|sample| sample.late_p99_ns as f64) / 1e6,
             retries: samples.iter().map(|sample| sample.retries).sum(),
@@ -338,6 +366,7 @@ mod tests {
         assert_eq!(figures.retries, 4);
         assert!((figures.quantile_ms(0.99) - 0.06).abs() < 0.001, "{}", figures.quantile_ms(0.99));
         assert!((figures.server_busy - 0.5).abs() < 1e-9);
+        assert!((figures.cpu_us - 0.5).abs() < 1e-9 && figures.cpu_ratio.median == 1.0);
     }
 
     #[test]

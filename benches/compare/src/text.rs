@@ -88,7 +88,7 @@ fn draw_point(findings: &PointFindings<'_>, out: &mut dyn Write) -> io::Result<(
     writeln!(out, "  {}", findings.subtitle())?;
     writeln!(
         out,
-        "  {:<16} {:<8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>16}  {:<12} {:>5} {:>9}",
+        "  {:<16} {:<8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>16}  {:<12} {:>8} {:>22} {:>5} {:>9}",
         "server",
         "kind",
         "msg/s",
@@ -99,6 +99,8 @@ fn draw_point(findings: &PointFindings<'_>, out: &mut dyn Write) -> io::Result<(
         "ratio",
         "95% interval",
         "verdict",
+        "cpu us",
+        "cpu ratio",
         "busy",
         "late ms"
     )?;
@@ -116,10 +118,12 @@ fn draw_tail(line: &TailLine<'_>, out: &mut dyn Write) -> io::Result<()> {
     write!(
         out,
         "  {name:<16} {kind:<8} {:>8.0} {p50:>9.3} {p99:>9.3} {p999:>9.3} {max:>9.3} {:>7.3} {:>16}  {verdict:<12} \
-         {:>4.0}% {:>9.3}",
+         {:>8.2} {:>22} {:>4.0}% {:>9.3}",
         figures.per_second,
         ratio.median,
         format!("[{:.3}, {:.3}]", ratio.low, ratio.high),
+        figures.cpu_us,
+        format!("{:.3} [{:.3}, {:.3}]", figures.cpu_ratio.median, figures.cpu_ratio.low, figures.cpu_ratio.high),
         figures.server_busy * 100.0,
         figures.late_p99_ms,
     )?;
