@@ -30,7 +30,7 @@ pub use gate::{Gate, Held};
 pub use load::{Load, LoadReport};
 pub use metrics::Metrics;
 pub use network::{Link, Network};
-pub use program::Program;
+pub use program::{Program, Typed};
 pub use relay::Weather;
 pub use server::{Options, Server};
 pub use skip::skip;

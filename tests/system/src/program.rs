@@ -12,10 +12,20 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{LocalModes, SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::wait::{wait_for_end, wait_until};
 use crate::{DEADLINE, Deadline, skip};
+
+/// Ctrl-].
+const TELNET_ESCAPE: u8 = 0x1d;
+
+/// What a program takes from its terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Typed {
+    Lines,
+    Keys,
+}
 
 /// A program that a person would sit in front of.
 #[derive(Debug)]
@@ -109,6 +119,23 @@ impl Program {
             set() == shows
         };
         wait_until(&format!("typing shows: {shows}"), asked);
+    }
+
+    /// Waits until Debian's telnet is back at its connection and takes whole lines from its terminal, or single keys.
+    ///
+    /// It changes its terminal's modes in steps; what is typed meanwhile is taken by the modes that happen to be set.
+    /// While it is at its connection, its escape key ends a line, which it does not at telnet's own prompt.
+    #[track_caller]
+    pub fn waits_until_telnet_takes(&mut self, what: Typed) {
+        let lines = what == Typed::Lines;
+        let terminal = self.input.as_ref().expect("the input is open");
+        let taken = || {
+            thread::yield_now();
+            let modes = tcgetattr(terminal).expect("a terminal has modes");
+            let connected = modes.special_codes[SpecialCodeIndex::VEOL] == TELNET_ESCAPE;
+            modes.local_modes.contains(LocalModes::ICANON) == lines && (connected || !lines)
+        };
+        wait_until(&format!("telnet takes {what:?}"), taken);
     }
 
     /// Gives its terminal another size, and tells it as the kernel tells who has the terminal for its own.

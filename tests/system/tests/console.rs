@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use megamux_system_tests::{
-    Caps, Directory, Ended, Options, Program, Server, connect, echo, read_to_end, scenarios, wait_until,
+    Caps, Directory, Ended, Options, Program, Server, Typed, connect, echo, read_to_end, scenarios, wait_until,
 };
 
 const PROMPT: &str = "megamux> ";
@@ -171,6 +171,7 @@ fn debian_telnet_goes_to_line_mode_and_back(caps: Caps) {
     program.type_keys("\x1d");
     program.expect("telnet>");
     program.type_keys("mode line\n");
+    program.waits_until_telnet_takes(Typed::Lines);
     program.type_keys("help quit\n");
     program.expect("Ends this session.");
     program.expect(PROMPT);
@@ -182,6 +183,7 @@ fn debian_telnet_goes_to_line_mode_and_back(caps: Caps) {
     program.type_keys("\x1d");
     program.expect("telnet>");
     program.type_keys("mode character\n");
+    program.waits_until_telnet_takes(Typed::Keys);
     program.type_keys("con\tli\t");
     program.expect("conns/list ");
     program.type_keys("\x15quit\r");
@@ -240,10 +242,7 @@ fn debian_telnet_does_not_echo_a_password_in_line_mode(caps: Caps) {
     program.type_keys("\x1d");
     program.expect("telnet> ");
     program.type_keys("mode line\r");
-    // It prompts again when it has changed its mode.
-    program.type_keys("\x1d");
-    program.expect("telnet> ");
-    program.type_keys("\r");
+    program.waits_until_telnet_takes(Typed::Lines);
     program.type_keys("ann\r");
     program.expect("password: ");
     program.waits_until_typing_shows(false);
