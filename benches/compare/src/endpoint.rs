@@ -4,8 +4,8 @@
 //! Accepted sockets inherit it from the listener. Knows nothing of who serves.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,13 +65,20 @@ impl Endpoint {
         let Self::Tcp(address, _) = self else {
             return Ok(1);
         };
-        // `sl local_address rem_address st ...`, in hexadecimal; state 0A is LISTEN.
+        // `sl local_address rem_address st ...`, in hexadecimal; state 0A is LISTEN. Those come first, and the others may
+        // be hundreds of thousands.
+        let mut count = 0;
         let port = format!(":{:04X}", address.port());
-        let listens = |line: &&str| {
-            let mut fields = line.split_ascii_whitespace();
-            fields.nth(1).is_some_and(|local| local.ends_with(&port)) && fields.nth(1) == Some("0A")
-        };
-        Ok(fs::read_to_string("/proc/net/tcp")?.lines().filter(listens).count())
+        for line in BufReader::new(File::open("/proc/net/tcp")?).lines().skip(1) {
+            let line = line?;
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            let here = fields.next().is_some_and(|local| local.ends_with(&port));
+            if fields.nth(1) != Some("0A") {
+                break;
+            }
+            count += usize::from(here);
+        }
+        Ok(count)
     }
 
     /// A listening socket, blocking.
@@ -135,5 +142,19 @@ impl fmt::Display for Endpoint {
             Self::Tcp(address, _) => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_of_a_shared_port_are_counted_and_connections_are_not() {
+        let endpoint = Endpoint::free_tcp_port(99).expect("a port").shared_by(2);
+        assert_eq!(endpoint.count_listening().expect("a count"), 0);
+        let listeners = [endpoint.listen().expect("a listener"), endpoint.listen().expect("another")];
+        let _connection = endpoint.connect(0).expect("a connection");
+        assert_eq!(endpoint.count_listening().expect("a count"), listeners.len());
     }
 }
