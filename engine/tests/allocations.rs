@@ -6,7 +6,6 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -18,6 +17,7 @@ use megamux_engine::stats::{ConnState, EngineStats};
 use megamux_engine::{
     CloseReason, Config, ConnInfo, Cx, DriverChoice, Engine, Handler, Listen, NO_SERVICE, NoService, Pin, RecvBuf,
 };
+use megamux_skip_tests::skip;
 
 const MESSAGE: usize = 64;
 const MESSAGES: u64 = 1_000_000;
@@ -271,21 +271,5 @@ unsafe impl GlobalAlloc for Counting {
         count(0, -(layout.size() as i64));
         // SAFETY: the caller keeps the contract of `dealloc`.
         unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-/// Says that this test cannot run here. The caller returns.
-fn skip(reason: &str) {
-    let test = thread::current();
-    let test = test.name().unwrap_or("test");
-    if std::env::var("MEGAMUX_REQUIRE_ALL").is_ok_and(|value| value == "1") {
-        panic!("required, but {test} skips: {reason}");
-    }
-    eprintln!("SKIP: {reason}");
-    if let Some(path) = std::env::var_os("MEGAMUX_SKIP_FILE") {
-        // One write of one line: test processes append at the same time.
-        let line = format!("{test}: {reason}\n");
-        let file = OpenOptions::new().append(true).create(true).open(path);
-        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the skip file can be written");
     }
 }

@@ -8,13 +8,12 @@
 
 mod end;
 mod judge;
-mod skip;
 
 use std::time::Duration;
 
 pub use end::{End, Heard, Script, Session};
 pub use judge::{Judge, Verdict};
-pub use skip::skip;
+pub use megamux_skip_tests::skip;
 
 /// How long anything may take that should take no time: long enough for a machine that has much else to do.
 pub const DEADLINE: Duration = Duration::from_secs(20);

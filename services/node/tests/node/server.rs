@@ -3,8 +3,7 @@
 //! It owns the process and the lines it says. Invariant: the process is gone when this is, and nothing here waits longer
 //! than [`PATIENCE`].
 
-use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +11,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use megamux_skip_tests::skip;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long anything may take; a slow machine under load needs some.
@@ -244,20 +244,4 @@ pub fn free_addr() -> String {
 /// A path that no other test uses.
 pub fn scratch(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("megamux-node-{}-{name}", std::process::id()))
-}
-
-/// Says that this test cannot run here. The caller returns.
-fn skip(reason: &str) {
-    let test = thread::current();
-    let test = test.name().unwrap_or("test");
-    if std::env::var("MEGAMUX_REQUIRE_ALL").is_ok_and(|value| value == "1") {
-        panic!("required, but {test} skips: {reason}");
-    }
-    eprintln!("SKIP: {reason}");
-    if let Some(path) = std::env::var_os("MEGAMUX_SKIP_FILE") {
-        // One write of one line: test processes append at the same time.
-        let line = format!("{test}: {reason}\n");
-        let file = OpenOptions::new().append(true).create(true).open(path);
-        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the skip file can be written");
-    }
 }

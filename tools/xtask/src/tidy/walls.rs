@@ -1,7 +1,8 @@
 //! The walls between the rooms: this file owns who may depend on whom, as ARCHITECTURE.md promises it.
 //!
 //! Read from `cargo metadata`, so they hold for what is built and cannot rot. Dev-dependencies pass all walls but one:
-//! nobody ships them, yet only tests may use what lives in tools, benches, tests and examples.
+//! nobody ships them, yet only tests may use what lives in tools, benches, tests and examples. Of tests, what depends on
+//! nothing is a helper for the tests of all.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -74,6 +75,10 @@ impl<'a> Member<'a> {
     fn is_product(&self) -> bool {
         matches!(self.room.as_str(), "engine" | "protocols" | "services")
     }
+
+    fn is_test_helper(&self) -> bool {
+        self.room == "tests" && self.package.dependencies.is_empty()
+    }
 }
 
 /// What is wrong with one declared dependency; `to` is absent for a crate of somebody else.
@@ -81,8 +86,9 @@ fn edge(from: &Member<'_>, name: &str, to: Option<&Member<'_>>, kind: Kind) -> O
     if let Some(to) = to
         && !to.is_product()
     {
-        let in_tests = from.room == "tests" && kind == Kind::Dev;
-        return (!in_tests)
+        let for_tests = kind == Kind::Dev && (from.room == "tests" || to.is_test_helper());
+        let between_tests = from.room == "tests" && to.is_test_helper();
+        return (!for_tests && !between_tests)
             .then(|| format!("nothing depends on {}: move what you need of {name} to its owner", to.room));
     }
     if kind == Kind::Dev {
@@ -177,6 +183,7 @@ mod tests {
     const CONSOLE: (&str, &str) = ("services/console", "megamux-console");
     const NODE: (&str, &str) = ("services/node", "megamux");
     const SIM: (&str, &str) = ("tests/sim", "megamux-sim-tests");
+    const SKIP: (&str, &str) = ("tests/skip", "megamux-skip-tests");
     const MICRO: (&str, &str) = ("benches/micro", "megamux-micro");
     const XTASK: (&str, &str) = ("tools/xtask", "xtask");
     const KV: (&str, &str) = ("examples/kv", "megamux-kv-example");
@@ -190,12 +197,13 @@ mod tests {
 
     /// A workspace of all rooms in which one package has one dependency.
     fn check_edge(from: (&str, &str), to: &str, kind: Option<&str>, fine: bool) {
-        let all = [ENGINE, EVENT, HTTP, CONSOLE, NODE, SIM, MICRO, XTASK, KV];
+        let all = [ENGINE, EVENT, HTTP, CONSOLE, NODE, SIM, SKIP, MICRO, XTASK, KV];
         let packages: Vec<Value> = all
             .iter()
             .map(|member| {
                 let edge = json!([{ "name": to, "kind": kind }]);
-                package(member.0, member.1, if *member == from { edge } else { json!([]) })
+                let other = if *member == SIM { json!([{ "name": ENGINE.1, "kind": null }]) } else { json!([]) };
+                package(member.0, member.1, if *member == from { edge } else { other })
             })
             .collect();
         let members: Vec<&str> = all.iter().map(|member| member.1).collect();
@@ -251,6 +259,11 @@ mod tests {
             check_edge(SIM, to.1, Some("dev"), true);
         }
         check_edge(SIM, MICRO.1, None, false);
+        check_edge(ENGINE, SKIP.1, None, false);
+        for from in [ENGINE, HTTP, CONSOLE, NODE, SIM] {
+            check_edge(from, SKIP.1, Some("dev"), true);
+        }
+        check_edge(SIM, SKIP.1, None, true);
     }
 
     #[test]
