@@ -1,14 +1,11 @@
 //! What a shard takes from the allocator: nothing per message, and little per idle connection.
 //!
-//! It owns a global allocator that counts by thread. A shard's thread is known by its handler, which the engine makes
-//! there; threads of clients and of the test harness count for nothing. Invariant: a test reads only the counts
-//! of its own engine. It must not measure time.
+//! The allocator counts by thread. A shard's thread is known by its handler, which the engine makes there; threads of clients
+//! and of the test harness count elsewhere. Invariant: a test reads only the counts of its own engine. It must not
+//! measure time.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +14,11 @@ use megamux_engine::stats::{ConnState, EngineStats};
 use megamux_engine::{
     CloseReason, Config, ConnInfo, Cx, DriverChoice, Engine, Handler, Listen, NO_SERVICE, NoService, Pin, RecvBuf,
 };
+use megamux_heap_tests::{Counting, Counts};
 use megamux_skip_tests::skip;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
 
 const MESSAGE: usize = 64;
 const MESSAGES: u64 = 1_000_000;
@@ -69,7 +70,7 @@ fn each_connection_takes_at_most(most: f64, counts: &'static Counts, connect: fn
             // One by one: what a crowd in one tick takes is not what each of it keeps.
             wait_until("it is open", || waiting() == clients.len() as u64);
         }
-        counts.bytes.load(Relaxed)
+        counts.in_use()
     };
     let few = grow_to(FEW);
     let many = grow_to(MANY);
@@ -89,9 +90,9 @@ fn echoes_without_an_allocation(counts: &'static Counts, reply: Reply) {
     };
     let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| served(addr)).collect();
     exchange(&mut clients, MESSAGES / 20);
-    let before = counts.calls.load(Relaxed);
+    let before = counts.calls();
     exchange(&mut clients, MESSAGES);
-    let allocations = counts.calls.load(Relaxed) - before;
+    let allocations = counts.calls() - before;
     assert_eq!(allocations, 0, "allocations of the shard over {MESSAGES} messages");
     let echoed = engine.stats().total().bytes_out;
     assert!(echoed >= MESSAGES * MESSAGE as u64, "{echoed} bytes");
@@ -140,7 +141,7 @@ fn start(counts: &'static Counts, reply: Reply) -> Option<(Engine, SocketAddr)> 
     }
     let mut builder = Engine::builder(config).expect("a config");
     let handler = move |_| {
-        MINE.set(Some(counts));
+        counts.count_this_thread();
         Echo { reply }
     };
     builder.listen(Listen::tcp("127.0.0.1:0"), &NO_SERVICE, handler).expect("an endpoint");
@@ -212,64 +213,5 @@ impl Handler for Echo {
             }
         }
         Ok(())
-    }
-}
-
-/// What one engine's shard took from the allocator.
-struct Counts {
-    /// Calls that gave memory, also by moving it.
-    calls: AtomicU64,
-    /// Bytes taken and not given back.
-    bytes: AtomicI64,
-}
-
-impl Counts {
-    const fn new() -> Counts {
-        Counts { calls: AtomicU64::new(0), bytes: AtomicI64::new(0) }
-    }
-}
-
-thread_local! {
-    /// Where this thread counts: only shards do.
-    static MINE: Cell<Option<&'static Counts>> = const { Cell::new(None) };
-}
-
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn count(calls: u64, bytes: i64) {
-    if let Some(counts) = MINE.get() {
-        counts.calls.fetch_add(calls, Relaxed);
-        counts.bytes.fetch_add(bytes, Relaxed);
-    }
-}
-
-// SAFETY: every call goes to the system's allocator as it came; counting allocates nothing and cannot panic, because
-// the thread-local is made at compile time and needs no destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(1, layout.size() as i64);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(1, layout.size() as i64);
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(1, size as i64 - layout.size() as i64);
-        // SAFETY: the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(0, -(layout.size() as i64));
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(memory, layout) }
     }
 }

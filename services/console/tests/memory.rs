@@ -1,18 +1,19 @@
 //! What an idle session takes from the allocator, in the engine and in the console together.
 //!
-//! It owns a global allocator that counts for every thread but the test's own. Invariant: only one engine runs here, so all
-//! that is counted is its. It must not measure time.
+//! The allocator counts for every thread but the test's own. Invariant: only one engine runs here, so all that is counted
+//! is its. It must not measure time.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use megamux_engine::net::Addr;
 use megamux_engine::{Config, Engine, Listen, Pin, Placement};
+use megamux_heap_tests::{ALL, Counting, leave_this_thread_out};
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
 
 /// The most bytes that an idle, negotiated telnet connection takes: the engine's slot, the decoder, the front, the session.
 const MOST: f64 = 320.0;
@@ -30,7 +31,7 @@ fn an_idle_session_takes_at_most_320_bytes() {
     // before, so that its free places are counted, too.
     const FEW: usize = 2048;
     const MANY: usize = 4096;
-    MINE.set(false);
+    leave_this_thread_out();
     let mut config = Config::default();
     config.shards = 1;
     config.pin = Pin::None;
@@ -50,7 +51,7 @@ fn an_idle_session_takes_at_most_320_bytes() {
         loop {
             let total = engine.stats().total();
             if total.connections.of(megamux_engine::stats::ConnState::Parked) == count as u64 {
-                return BYTES.load(Relaxed);
+                return ALL.in_use();
             }
             assert!(Instant::now() < deadline, "not parked in time: {:?}", total.connections);
             thread::yield_now();
@@ -87,51 +88,5 @@ fn read_until(stream: &mut TcpStream, end: &[u8]) {
         let count = stream.read(&mut piece).expect("the server answers");
         assert!(count > 0, "closed after {}", got.escape_ascii());
         got.extend_from_slice(&piece[..count]);
-    }
-}
-
-/// Bytes taken and not given back, by the engine's threads.
-static BYTES: AtomicI64 = AtomicI64::new(0);
-
-thread_local! {
-    static MINE: Cell<bool> = const { Cell::new(true) };
-}
-
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn count(bytes: i64) {
-    if MINE.get() {
-        BYTES.fetch_add(bytes, Relaxed);
-    }
-}
-
-// SAFETY: every call goes to the system's allocator as it came; counting allocates nothing and cannot panic, because
-// the thread-local is made at compile time and needs no destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as i64);
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size as i64 - layout.size() as i64);
-        // SAFETY: the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        count(-(layout.size() as i64));
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(memory, layout) }
     }
 }

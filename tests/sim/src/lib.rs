@@ -5,7 +5,6 @@
 
 mod everything;
 mod handlers;
-mod heap;
 mod journal;
 mod mass;
 mod proxy;
@@ -22,7 +21,6 @@ use megamux_engine::{Builder, Config, Engine};
 
 pub use everything::{Options, derive, everything};
 pub use handlers::{Door, Echo, Lines, Pusher, Relay, RelayBytes, Sleeper};
-pub use heap::Counting;
 pub use journal::{Found, Journal, Judge, LinesTo};
 pub use mass::{Measured, measure};
 pub use proxy::Proxy;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use megamux_engine::sim::Mass;
 use megamux_engine::stats::ConnState;
 use megamux_engine::{Config, Engine, Listen, NO_SERVICE};
+use megamux_heap_tests::ALL;
 
-use crate::{Counting, Echo};
+use crate::Echo;
 
 /// Connections of a full shard: a table doubles, and is full at a power of two.
 const SLOTS: u64 = 1 << 19;
@@ -54,8 +55,8 @@ pub fn measure(connections: u64, rounds: u32, idle_timeout: Option<Duration>) ->
     }
     builder.listen(listen, &NO_SERVICE, |_| Echo::default()).expect("a listener");
     let mut mass = Mass::new(1, builder, SLOTS as u32).expect("an engine that starts");
-    let empty = Counting::in_use();
-    let each = || (Counting::in_use() - empty) as f64 / connections as f64;
+    let empty = ALL.in_use();
+    let each = || (ALL.in_use() - empty) as f64 / connections as f64;
 
     let (ramp, ()) = timed(|| mass.connect(connections));
     let stats = mass.stats().total();

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use megamux_sim_tests::{Counting, measure};
+use megamux_heap_tests::Counting;
+use megamux_sim_tests::measure;
 
 #[global_allocator]
 static COUNTING: Counting = Counting;

@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use megamux_sim_tests::{Counting, Measured, derive, everything, explain, fresh_seed, measure};
+use megamux_heap_tests::{ALL, Counting};
+use megamux_sim_tests::{Measured, derive, everything, explain, fresh_seed, measure};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -82,6 +83,6 @@ fn mass(connections: u64) -> ExitCode {
         println!("  {answered} messages answered, each checked");
         println!("  ramp {ramp:.1?}, a round {round:.1?}, churn and end {end:.1?}");
     }
-    println!("at most {} MiB of heap, the simulated kernel's included", Counting::most() >> 20);
+    println!("at most {} MiB of heap, the simulated kernel's included", ALL.most() >> 20);
     ExitCode::SUCCESS
 }
