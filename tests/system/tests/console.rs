@@ -193,13 +193,7 @@ fn debian_telnet_goes_to_line_mode_and_back(caps: Caps) {
 }
 
 fn debian_telnet_is_let_in_with_the_right_password(caps: Caps) {
-    let directory = Directory::new();
-    let operators = directory.path("operators");
-    let config = directory.path("megamux.toml");
-    std::fs::write(&operators, format!("user ann operator {HASH}\n")).expect("the directory is ours");
-    std::fs::write(&config, format!("console.operators = {operators:?}\n")).expect("the directory is ours");
-    let options = Options::new(caps).set("telnet", "127.0.0.1:0").set("config", config.display());
-    let Some(mut server) = options.start() else { return };
+    let Some((mut server, _directory)) = start_with_operators(caps) else { return };
     let Some(mut program) = Program::telnet_on(server.addr("telnet"), "xterm", (70, 24)) else {
         return;
     };
@@ -228,13 +222,7 @@ fn debian_telnet_is_let_in_with_the_right_password(caps: Caps) {
 }
 
 fn debian_telnet_does_not_echo_a_password_in_line_mode(caps: Caps) {
-    let directory = Directory::new();
-    let operators = directory.path("operators");
-    let config = directory.path("megamux.toml");
-    std::fs::write(&operators, format!("user ann operator {HASH}\n")).expect("the directory is ours");
-    std::fs::write(&config, format!("console.operators = {operators:?}\n")).expect("the directory is ours");
-    let options = Options::new(caps).set("telnet", "127.0.0.1:0").set("config", config.display());
-    let Some(mut server) = options.start() else { return };
+    let Some((mut server, _directory)) = start_with_operators(caps) else { return };
     let Some(mut program) = Program::telnet_on(server.addr("telnet"), "xterm", (70, 24)) else {
         return;
     };
@@ -327,4 +315,15 @@ fn split(bytes: &[u8]) -> Said {
 
 fn start(caps: Caps) -> Option<Server> {
     Options::new(caps).set("telnet", "127.0.0.1:0").start()
+}
+
+/// One that knows Ann, an operator, and what it reads that from.
+fn start_with_operators(caps: Caps) -> Option<(Server, Directory)> {
+    let directory = Directory::new();
+    let operators = directory.path("operators");
+    let config = directory.path("megamux.toml");
+    std::fs::write(&operators, format!("user ann operator {HASH}\n")).expect("the directory is ours");
+    std::fs::write(&config, format!("console.operators = {operators:?}\n")).expect("the directory is ours");
+    let server = Options::new(caps).set("telnet", "127.0.0.1:0").set("config", config.display()).start()?;
+    Some((server, directory))
 }
