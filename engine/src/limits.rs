@@ -12,6 +12,9 @@ pub(crate) const COMPLETIONS: u32 = 4096;
 pub(crate) const BUSY_BATCH: usize = 16;
 /// Receive buffers that the kernel gets at first: it doubles when a tick uses up half of them.
 pub(crate) const FIRST_LENT: u16 = 4;
+/// Bytes of receive buffers that the kernel has at most, where it fills them bit by bit: it goes around all that it has, and
+/// what a tick received should still be in the cache when it is sent. (As swept; docs/performance.md.)
+pub(crate) const LENT_BYTES: u32 = 768 << 10;
 /// Receive credit of one arming: what one connection may deliver before the shard has looked at it.
 pub(crate) const RECEIVE_CREDIT: u32 = 128 * 1024;
 /// Multishot receives armed per ring. Cancelling one costs the kernel a search over its armed requests.

@@ -486,7 +486,8 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn feed_starved(&mut self) {
         // A buffer that the kernel has filled in part counts: it may never come back, but there is room in it.
         let held = self.pool.held_bytes() / u64::from(self.pool.buffer_size());
-        let mut free = u64::from(self.pool.buffers()) - held;
+        // More than the kernel gets would only find none again.
+        let mut free = (u64::from(self.pool.buffers()) - held).min(self.most_lent.into());
         while free > 0
             && let Some(slot) = self.armed.starved.pop_front()
         {

@@ -49,6 +49,8 @@ pub(crate) struct Shard<D: Driver> {
     pub(crate) bell: Doorbell,
     pub(crate) mail: mailbox::Receiver<Control>,
     pub(crate) lane_capacity: usize,
+    /// Receive buffers that may be with the driver at once.
+    pub(crate) most_lent: u16,
     /// How long a busy shard waits for a fuller batch.
     linger: Duration,
     pub(crate) listeners: Slab<Listener>,
@@ -103,6 +105,11 @@ impl<D: Driver> Shard<D> {
         let mut pool = Pool::new(pool)?;
         pool.lend_at_most(limits::FIRST_LENT);
         driver.provide_buffers(&mut pool);
+        // Where each receive takes a whole buffer, bytes say nothing of how many that are.
+        let most_lent = match driver.caps().incremental_buffers {
+            true => u16::try_from(limits::LENT_BYTES / pool.buffer_size()).unwrap_or(u16::MAX).max(limits::FIRST_LENT),
+            false => pool.buffers(),
+        };
         let finished = Finished::new(handle.clone());
         let core = Core {
             shard,
@@ -138,6 +145,7 @@ impl<D: Driver> Shard<D> {
             bell,
             mail,
             lane_capacity: parts.lane_capacity,
+            most_lent,
             linger: parts.linger,
             listeners: Slab::new(),
             next_shard: usize::from(shard.0),
@@ -403,7 +411,7 @@ impl<D: Driver> Shard<D> {
         self.relieve_pool();
         self.pool.clear_current();
         self.pool.collect_returns();
-        self.pool.lend_more_if_short();
+        self.pool.lend_more_if_short(self.most_lent);
         self.feed_starved();
         self.driver.provide_buffers(&mut self.pool);
         // Settling (an upgrade, say) may have left work that belongs before the flush.

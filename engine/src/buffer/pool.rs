@@ -142,11 +142,11 @@ impl Pool {
         self.most_lent = buffers.clamp(1, self.buffers());
     }
 
-    /// Lets twice as many be with the kernel if it has used up half of them: the load has grown.
+    /// Lets twice as many be with the kernel, up to `most`, if it has used up half of them: the load has grown.
     #[inline]
-    pub fn lend_more_if_short(&mut self) {
+    pub fn lend_more_if_short(&mut self, most: u16) {
         if self.lent() <= self.most_lent / 2 {
-            self.lend_at_most(self.most_lent.saturating_mul(2));
+            self.lend_at_most(self.most_lent.saturating_mul(2).min(most));
         }
     }
 

@@ -82,6 +82,25 @@ mod pools {
     }
 
     #[test]
+    fn more_is_lent_when_half_is_used_up_and_never_beyond_the_bound() {
+        let mut pool = pool(64, 16);
+        pool.lend_at_most(4);
+        let mut lent: Vec<u16> = Vec::new();
+        for expected in [4, 8, 12, 12] {
+            lent.extend(std::iter::from_fn(|| pool.take_free()).map(|given| given.bid));
+            assert_eq!(lent.len(), expected);
+            // More than half are left: it is enough.
+            pool.lend_more_if_short(12);
+            assert!(pool.take_free().is_none());
+            for bid in lent.drain(..) {
+                let received = receive(&mut pool, bid, b"received", false);
+                pool.release(received);
+            }
+            pool.lend_more_if_short(12);
+        }
+    }
+
+    #[test]
     fn a_buffer_the_kernel_keeps_is_not_free_without_references() {
         let mut pool = pool(1, 16);
         let bid = pool.take_free().unwrap().bid;
