@@ -278,14 +278,19 @@ impl Flock {
         self.dials += 1;
         let (source, peer) = (&self.sources[index], &self.address);
         let destination = DestinationSlot::try_from_slot_target(slot).map_err(|slot| anyhow!("no slot {slot}"))?;
-        let (fd, level, name) = (Fixed(slot), libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
+        let fd = Fixed(slot);
+        let option = |name, value: *const i32, len: usize| {
+            opcode::SetSockOpt::new(fd, libc::SOL_SOCKET as u32, name as u32, value.cast(), len as u32).build()
+        };
         let socket = opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).file_index(Some(destination)).build();
-        let reset = opcode::SetSockOpt::new(fd, level, name, RESET.as_ptr().cast(), size_of_val(&RESET) as u32).build();
+        let reset = option(libc::SO_LINGER, RESET.as_ptr(), size_of_val(&RESET));
+        let reuse = option(libc::SO_REUSEADDR, &raw const REUSE, size_of_val(&REUSE));
         let bind = opcode::Bind::new(fd, source.as_ptr().cast(), source.len()).build();
         let connect = opcode::Connect::new(fd, peer.as_ptr().cast(), peer.len()).build();
         let quiet = Flags::SKIP_SUCCESS;
         self.push(socket.flags(quiet), slot, SOCKET)?;
         self.push(reset.flags(quiet), slot, OPTION)?;
+        self.push(reuse.flags(quiet), slot, OPTION)?;
         self.push(bind.flags(quiet), slot, BIND)?;
         self.push(connect.flags(quiet | Flags::IO_LINK), slot, CONNECT)?;
         self.exchange(slot)
@@ -304,7 +309,7 @@ impl Flock {
 
     fn push(&mut self, entry: Entry, slot: u32, step: u64) -> Result<()> {
         // SAFETY: addresses and answers lie in vectors that keep their size and outlive the ring, and a connection's are not
-        // touched while its chain is under way; the pattern and the option are static.
+        // touched while its chain is under way; the pattern and the options are static.
         Ok(unsafe { self.ring.push(&entry.user_data(u64::from(slot) << 3 | step)) }?)
     }
 }
@@ -320,6 +325,8 @@ const ANSWER: u64 = 6;
 
 /// `struct linger { on, seconds }`: closing sends RST.
 static RESET: [i32; 2] = [1, 0];
+/// Another run may have the same local address, towards another port.
+static REUSE: i32 = 1;
 
 /// The local address of a ring's dial: of 127.64.0.0/10, and a port below those that the kernel picks by itself. Rings have
 /// a /18 each, of which the address changes fastest.

@@ -144,11 +144,11 @@ impl Plan {
     /// messages for its p99.9; a storm has no length.
     pub fn tail_slices(&self, scenario: Scenario) -> (usize, Duration) {
         let (slices, ms) = match (scenario, self.quick) {
-            (Scenario::Storm, quick) => (if quick { 3 } else { 9 }, 0),
+            (Scenario::Storm, quick) => (if quick { 2 } else { 9 }, 0),
             (Scenario::Active, false) => (60, 500),
-            (Scenario::Active, true) => (10, 200),
+            (Scenario::Active, true) => (6, 200),
             (_, false) => (60, 150),
-            (_, true) => (10, 50),
+            (_, true) => (8, 40),
         };
         (self.asked_slices.unwrap_or(slices), self.asked_slice.unwrap_or(Duration::from_millis(ms)))
     }
