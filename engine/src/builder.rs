@@ -33,6 +33,7 @@ use crate::shard::host_lane;
 use crate::stats::ShardStats;
 use crate::storage::{Storage, StorageSeat};
 use crate::topology;
+use crate::trace::Timeline;
 
 /// Collects services and endpoints; [`Builder::start`] makes the engine.
 pub struct Builder {
@@ -50,6 +51,7 @@ pub(crate) struct ShardSeat {
     pub(crate) mail: mailbox::Receiver<Control>,
     pub(crate) wake: LateWake,
     pub(crate) stats: Arc<ShardStats>,
+    pub(crate) timeline: Arc<Timeline>,
 }
 
 /// An endpoint and where it listens.
@@ -152,7 +154,8 @@ impl Builder {
         let epoch = Instant::now();
         let (shards, mail): (Vec<_>, Vec<_>) = (0..config.shards).map(|_| shard_seat(config.shards)).unzip();
         let stats = shards.iter().map(|seat| Arc::clone(&seat.stats)).collect();
-        let handle = Handle::new(mail, stats, epoch);
+        let timelines = shards.iter().map(|seat| Arc::clone(&seat.timeline)).collect();
+        let handle = Handle::new(mail, stats, timelines, epoch);
         Ok(Builder { config, handle, shards, services: Vec::new(), endpoints: Vec::new() })
     }
 
@@ -446,7 +449,7 @@ fn shard_seat(shards: usize) -> (ShardSeat, mailbox::Sender<Control>) {
     let wake = LateWake::default();
     let (inbox, bell) = inbox(host_lane(limits::SERVICES, shards, 0), Box::new(wake.clone()));
     let (sender, mail) = mailbox(limits::CONTROL_MAIL, bell.clone());
-    (ShardSeat { inbox, bell, mail, wake, stats: Arc::default() }, sender)
+    (ShardSeat { inbox, bell, mail, wake, stats: Arc::default(), timeline: Arc::default() }, sender)
 }
 
 /// The wake of a shard whose driver does not exist yet: until then it cannot sleep either.

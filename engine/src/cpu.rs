@@ -1,4 +1,4 @@
-//! The CPU time of a shard's thread, read by whoever asks: the shard itself spends nothing on it.
+//! The CPU time of a shard's thread and the kernel's workers for it, read by whoever asks: the shard itself spends nothing on it.
 //!
 //! Invariant: a clock that has stopped keeps its last figure, and one that never started (the simulator) shows zero.
 
@@ -35,6 +35,23 @@ impl CpuClock {
         };
         spent.unwrap_or_else(|| self.last.load(Relaxed))
     }
+
+    /// Whether its thread runs.
+    pub(crate) fn runs(&self) -> bool {
+        self.thread.load(Relaxed) != 0
+    }
+
+    /// Whether this is the thread that is looked at.
+    pub(crate) fn is_of(&self, thread: u32) -> bool {
+        thread != 0 && self.thread.load(Relaxed) == thread
+    }
+}
+
+/// The threads that the kernel's workers (io-wq) in this process work for, once for each worker: their names are `iou-wrk-THREAD`.
+pub(crate) fn workers() -> Vec<u32> {
+    let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+    let worker = |name: String| name.trim_end().strip_prefix("iou-wrk-")?.parse().ok();
+    fs::read_dir("/proc/self/task").into_iter().flatten().flatten().filter_map(name).filter_map(worker).collect()
 }
 
 /// The first field of `schedstat`: nanoseconds on a CPU.

@@ -134,7 +134,7 @@ pub(crate) trait Driver {
     fn enter(&mut self, wait: Wait) -> io::Result<()>;
     /// Moves at most `most` completions into `out`; received ranges are counted in `pool` here.
     fn reap(&mut self, pool: &mut Pool, out: &mut Vec<Completion>, most: usize);
-    /// Counts since the start: enters, submissions, completion-queue overflows.
+    /// Counts since the start.
     fn counts(&self) -> DriverCounts;
 }
 
@@ -147,6 +147,8 @@ pub(crate) struct DriverCounts {
     pub(crate) submissions: u64,
     /// Times the completion queue overflowed.
     pub(crate) overflows: u64,
+    /// Operations that found the submission queue full.
+    pub(crate) crowded: u64,
 }
 
 /// What the driver can do here: probed by doing it, once, never by kernel version.

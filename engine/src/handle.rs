@@ -13,7 +13,7 @@ use crate::close_reason::CloseReason;
 use crate::config::Listen;
 use crate::control::{ConnRow, Connections, Control, Socket};
 use crate::core::DialRequest;
-use crate::cpu::CpuClock;
+use crate::cpu::{self, CpuClock};
 use crate::driver::Caps;
 use crate::engine::{self, StartError};
 use crate::handler::Handler;
@@ -25,6 +25,7 @@ use crate::net::{Addr, Route};
 use crate::service::{PublishError, Published};
 use crate::stats::{EngineStats, ShardStats};
 use crate::time::Time;
+use crate::trace::{Timeline, Trace};
 
 /// How long a drain lasts that the engine starts by itself.
 const DEFAULT_DRAIN: Duration = Duration::from_secs(10);
@@ -39,6 +40,7 @@ struct Shared {
     /// Shards that have connections or may get some.
     unfinished: AtomicUsize,
     stats: Vec<Arc<ShardStats>>,
+    timelines: Vec<Arc<Timeline>>,
     /// The shards' threads.
     cpu: Vec<CpuClock>,
     registry: RwLock<Registry>,
@@ -80,13 +82,19 @@ pub(crate) enum Order {
 pub struct NotTaken(pub ShardId);
 
 impl Handle {
-    pub(crate) fn new(mail: Vec<mailbox::Sender<Control>>, stats: Vec<Arc<ShardStats>>, epoch: Instant) -> Handle {
+    pub(crate) fn new(
+        mail: Vec<mailbox::Sender<Control>>,
+        stats: Vec<Arc<ShardStats>>,
+        timelines: Vec<Arc<Timeline>>,
+        epoch: Instant,
+    ) -> Handle {
         Handle(Arc::new(Shared {
             epoch,
             unfinished: AtomicUsize::new(mail.len()),
             cpu: mail.iter().map(|_| CpuClock::default()).collect(),
             mail,
             stats,
+            timelines,
             registry: RwLock::default(),
             caps: OnceLock::new(),
             endpoints: Mutex::new(0),
@@ -117,13 +125,27 @@ impl Handle {
         let mut stats = EngineStats::default();
         stats.at = at;
         stats.shards = self.0.stats.iter().map(|shard| shard.snapshot(at)).collect();
+        // The simulator has no threads, and asks often.
+        let has_threads = self.0.cpu.iter().any(CpuClock::runs);
+        let workers = if has_threads { cpu::workers() } else { Vec::new() };
         for (shard, cpu) in stats.shards.iter_mut().zip(&self.0.cpu) {
             shard.cpu_ns = cpu.nanos();
+            shard.kernel_workers = workers.iter().filter(|worker| cpu.is_of(**worker)).count() as u64;
         }
         stats.endpoints = self.endpoints();
         stats.services = self.services();
         stats.service_panics = self.0.service_panics.load(Ordering::Relaxed);
         stats
+    }
+
+    /// What a shard's last ticks did and when: at most `most` ticks from number `from` on, of some thousands that are kept.
+    /// [`Trace::next`] is where to go on; `u64::MAX` begins at what is to come. `None` for a shard that does not exist.
+    ///
+    /// For two seconds from now the shard tells the phases of its ticks apart, at the cost of four readings of the clock
+    /// per tick; otherwise reading disturbs no shard.
+    pub fn trace(&self, shard: ShardId, from: u64, most: usize) -> Option<Trace> {
+        let timeline = self.0.timelines.get(usize::from(shard.0))?;
+        Some(timeline.read(from, most, self.now()))
     }
 
     /// Every endpoint, by its number: whether it accepts, and how many connections it has and had.

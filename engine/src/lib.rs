@@ -92,6 +92,7 @@ mod timer;
 mod timer_word;
 mod token;
 mod topology;
+mod trace;
 mod waker;
 
 #[cfg(feature = "tokio-uring")]
@@ -113,6 +114,7 @@ pub use ring::{Feature, MaskError, RingError};
 pub use service::{Gone, Input, NoService, Placement, PublishError, Scope, Service, ServiceCx, Subscribe};
 pub use storage::{FileEntry, FileId, NotSubmitted, Opening, Storage, StorageError, StorageKey, Stored};
 pub use time::Time;
+pub use trace::{Phase, Tick, Trace};
 
 /// The private rooms, opened to the project's benches. No part of the interface.
 #[cfg(feature = "internals")]

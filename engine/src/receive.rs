@@ -82,6 +82,7 @@ impl<D: Driver> Shard<D> {
         self.core.turn(slot, |conn| conn.receive = how);
         match how {
             Receive::Armed => {
+                self.core.stats.receives_armed.add(1);
                 match self.driver.caps().recv_budget {
                     true => self.driver.recv_multishot(slot, token, limits::RECEIVE_CREDIT),
                     // Without credit a multishot takes all that the pool has before anybody can stop it.

@@ -34,6 +34,7 @@ use crate::time::Time;
 use crate::timer::Wheel;
 use crate::timer_word::TimerWord;
 use crate::token::{Kind, Token};
+use crate::trace::{Phase, Recorder};
 
 /// One shard on one driver. The driver is declared, and so dropped, before the pool its kernel writes into.
 pub(crate) struct Shard<D: Driver> {
@@ -71,6 +72,7 @@ pub(crate) struct Shard<D: Driver> {
     reaped: usize,
     /// When the last tick ended.
     ended: Time,
+    recorder: Recorder,
     pub(crate) drain: Drain,
     /// The drain's deadline has passed: nobody is waited for.
     pub(crate) overdue: bool,
@@ -100,7 +102,7 @@ impl<D: Driver> Shard<D> {
     /// Puts a shard together on the thread that will run it.
     pub(crate) fn new(parts: ShardParts, mut driver: D) -> io::Result<Shard<D>> {
         let ShardParts { shard, seat, endpoints, hosts, pool, handle, .. } = parts;
-        let ShardSeat { inbox, bell, mail, wake, stats } = seat;
+        let ShardSeat { inbox, bell, mail, wake, stats, timeline } = seat;
         wake.set(driver.waker());
         let mut pool = Pool::new(pool)?;
         pool.lend_at_most(limits::FIRST_LENT);
@@ -158,6 +160,7 @@ impl<D: Driver> Shard<D> {
             more: true,
             reaped: 0,
             ended: Time::ZERO,
+            recorder: Recorder::new(timeline),
             drain: Drain::No,
             overdue: false,
             finished,
@@ -175,10 +178,14 @@ impl<D: Driver> Shard<D> {
         self.wait()?;
         let began = self.begin();
         self.reap();
+        self.end_of(Phase::Reap);
         self.dispatch();
+        self.end_of(Phase::Dispatch);
         self.take_answers();
+        self.end_of(Phase::Service);
         self.fire_timers();
         self.resume();
+        self.end_of(Phase::Resume);
         self.flush();
         self.publish(began);
         Ok(!self.stopped)
@@ -223,9 +230,18 @@ impl<D: Driver> Shard<D> {
     fn begin(&mut self) -> Time {
         self.core.set_now(self.driver.now());
         self.core.stats.begin_tick(self.core.now);
+        self.recorder.begin(self.ended, self.core.now);
         self.pool.set_current();
         self.more = false;
         self.core.now
+    }
+
+    /// Notes in the timeline that a phase is over, while somebody looks at it.
+    #[inline]
+    fn end_of(&mut self, phase: Phase) {
+        if self.recorder.has_phases() {
+            self.recorder.mark(phase, self.driver.now());
+        }
     }
 
     /// Collects completions first; callbacks run after.
@@ -420,6 +436,7 @@ impl<D: Driver> Shard<D> {
         self.publish_stats();
         self.ended = self.driver.now();
         self.core.stats.end_tick(began, self.ended);
+        self.recorder.end(self.ended, self.driver.counts(), self.reaped);
     }
 
     fn publish_stats(&mut self) {
@@ -430,6 +447,7 @@ impl<D: Driver> Shard<D> {
         stats.enters.set(counts.enters);
         stats.submissions.set(counts.submissions);
         stats.completion_overflows.set(counts.overflows);
+        stats.submissions_crowded.set(counts.crowded);
         let held = pool.held_bytes() / u64::from(pool.buffer_size());
         stats.buffers_free.set(u64::from(pool.buffers()) - held);
         stats.held_frame_bytes.set(pool.held_bytes());

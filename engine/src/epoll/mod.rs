@@ -445,7 +445,7 @@ impl Driver for EpollDriver {
     }
 
     fn counts(&self) -> DriverCounts {
-        DriverCounts { enters: self.poller.waits, submissions: self.operations, overflows: 0 }
+        DriverCounts { enters: self.poller.waits, submissions: self.operations, ..DriverCounts::default() }
     }
 }
 

@@ -145,6 +145,7 @@ impl Ring {
 
     #[cold]
     fn push_full(&mut self, entry: Entry) {
+        self.counts.crowded += 1;
         self.waiting.push_back(entry);
         self.refill();
     }

@@ -121,6 +121,10 @@ shard_metrics! {
     completions: value = Counter None "megamux_completions_total";
     /// Times the completion queue overflowed.
     completion_overflows: value = Counter None "megamux_completion_overflows_total";
+    /// Operations that found the submission queue full, so that it was submitted on the spot.
+    submissions_crowded: value = Counter None "megamux_submission_queue_full_total";
+    /// Receives armed, for the first time or again, each good for many completions where the kernel can.
+    receives_armed: value = Counter None "megamux_receives_armed_total";
     /// Receives that found no free buffer (ENOBUFS).
     no_buffers: value = Counter None "megamux_no_buffers_total";
     /// Connections that wait for a free buffer now.
@@ -153,6 +157,8 @@ shard_metrics! {
     panics: value = Counter None "megamux_panics_total";
     /// Time that the shard's thread spent on a CPU.
     cpu_ns: value = Counter Seconds "megamux_cpu_seconds_total";
+    /// Threads that the kernel keeps now for operations of the shard's ring that it could not do at once (io-wq).
+    kernel_workers: value = Gauge None "megamux_kernel_workers";
     /// Entries of the submission queue, 0 where there is none.
     submission_entries: value = Gauge None "megamux_submission_entries";
     /// Entries of the completion queue, 0 where there is none.

@@ -1,9 +1,9 @@
-//! The HTTP endpoint: `/healthz` and `/metrics`, answered on the shard that was asked.
+//! The HTTP endpoint: `/healthz`, `/metrics` and `/trace`, answered on the shard that was asked.
 //!
 //! It owns the answers and a connection's deadline for one request; `megamux-http` owns what a request is.
 //! Invariants: a connection holds at most one answer above the high watermark, however many requests are pipelined, because
 //! requests are left unread while its queue is above it; a refused request is answered, then the connection closes.
-//! Nothing here waits, and reading the figures disturbs no shard.
+//! `/trace` is for peers on this machine alone. Nothing here waits, and reading the figures disturbs no shard.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use megamux_http::{Decoded, Decoder, HttpError, ReplyTo, Request, Response, Stat
 
 use crate::engine::{CloseReason, ConnInfo, Cx, Handler, Listen, NoService, RecvBuf, TimerKey};
 use crate::health::Health;
-use crate::metrics;
+use crate::{metrics, trace};
 
 /// A connection that was silent this long is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,7 +29,7 @@ const EXPOSITION_PER_SHARD: usize = 32 * 1024;
 
 /// Sets a listener's limits for this handler, in an engine with so many shards.
 pub fn limited(listen: Listen, shards: usize) -> Listen {
-    let answer = EXPOSITION_PER_SHARD * (shards + 1);
+    let answer = (EXPOSITION_PER_SHARD * (shards + 1)).max(trace::MOST_BYTES);
     listen.idle_timeout(IDLE_TIMEOUT).max_frame(megamux_http::MAX_HEAD_BYTES).send_queue(
         QUEUE_LOW,
         QUEUE_HIGH,
@@ -37,7 +37,7 @@ pub fn limited(listen: Listen, shards: usize) -> Listen {
     )
 }
 
-/// Answers `/healthz` and `/metrics`. Its listener needs [`limited`].
+/// Answers `/healthz`, `/metrics` and `/trace`. Its listener needs [`limited`].
 #[derive(Debug)]
 pub struct HttpHandler {
     clock: fn() -> SystemTime,
@@ -81,13 +81,23 @@ impl HttpHandler {
                 let body = metrics::exposition(&cx.engine().stats());
                 self.begin(to, Status::Ok).header("content-type", metrics::CONTENT_TYPE).body(body.as_bytes());
             }
+            // Having phases told apart costs the shard something, and only this machine's tools want to know.
+            ("/trace", "GET" | "HEAD") if !is_local(&cx.info()) => {
+                self.text(to, Status::Forbidden, "for peers on this machine\n")
+            }
+            ("/trace", "GET" | "HEAD") => {
+                match trace::text(cx.engine(), cx.shard(), request.query().unwrap_or_default()) {
+                    Some(body) => self.text(to, Status::Ok, &body),
+                    None => self.text(to, Status::BadRequest, "say /trace?shard=NUMBER&from=TICK\n"),
+                }
+            }
             // RFC 9110 section 15.5.6: 405 names what is allowed.
-            ("/healthz" | "/metrics", _) => self
+            ("/healthz" | "/metrics" | "/trace", _) => self
                 .begin(to, Status::MethodNotAllowed)
                 .header("allow", "GET, HEAD")
                 .header("content-type", TEXT)
                 .body(b"method not allowed\n"),
-            _ => self.text(to, Status::NotFound, "not found: there are /healthz and /metrics\n"),
+            _ => self.text(to, Status::NotFound, "not found: there are /healthz, /metrics and /trace\n"),
         }
         cx.send(&self.answer);
         if to.keep_alive() { Ok(()) } else { Err(CloseReason::Requested) }
@@ -146,6 +156,11 @@ impl Handler for HttpHandler {
     fn on_timer(&mut self, cx: &mut Cx<'_, NoService>, _: &mut HttpConn, _: TimerKey) -> Result<(), CloseReason> {
         Err(self.refuse(cx, Status::RequestTimeout, "the request did not come in time"))
     }
+}
+
+/// Whether the peer is on this machine, by a loopback address or a Unix socket.
+fn is_local(conn: &ConnInfo) -> bool {
+    conn.peer.is_none_or(|peer| peer.ip().to_canonical().is_loopback())
 }
 
 impl HttpConn {

@@ -5,7 +5,7 @@
 //! | feature | brings |
 //! | --- | --- |
 //! | `telnet` | [`protocols::telnet`] and [`services::console`], the operator's console |
-//! | `http` | [`protocols::http`], [`http::HttpHandler`] with `/healthz` and `/metrics` |
+//! | `http` | [`protocols::http`], [`http::HttpHandler`] with `/healthz`, `/metrics` and `/trace` |
 //! | `echo` | [`echo::Echo`], RFC 862 |
 //! | `proxy` | [`protocols::proxy`], [`proxy::ProxyFilter`] in front of any listener |
 //!
@@ -52,6 +52,8 @@ pub mod proxy;
 mod running;
 pub mod serve;
 mod signals;
+#[cfg(feature = "http")]
+mod trace;
 
 pub use megamux_engine as engine;
 #[doc(no_inline)]

@@ -151,6 +151,42 @@ fn a_peer_that_asks_much_and_reads_late_gets_everything() {
     }
 }
 
+#[test]
+fn the_timeline_is_told_in_stretches() {
+    let Some(server) = Server::start(&["--http", "127.0.0.1:0", "--shards", "2"]) else {
+        return;
+    };
+    let word = |text: &str, name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}: {text}"));
+        line.trim().parse().unwrap()
+    };
+    // What is to come: nothing yet, but where it will begin. The next request is itself a tick of the shard that is asked.
+    let mut stream = server.connect("http");
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    let mut ask = |path: &str| {
+        stream.write_all(request("GET", path).as_bytes()).unwrap();
+        answer(&mut answers, false)
+    };
+    let here = word(&ask("/trace").body, "answered_by ");
+    let begin = ask(&format!("/trace?shard={here}"));
+    let (head, none) = begin.body.split_once("\n\n").unwrap();
+    assert_eq!((begin.status, none, word(head, "shards ")), (200, "", 2));
+    let from = word(head, "next ");
+    let then = ask(&format!("/trace?shard={here}&from={from}"));
+    let (head, ticks) = then.body.split_once("\n\n").unwrap();
+    let columns =
+        "\ncolumns tick entered enter reap dispatch service resume flush enters submissions completions phases";
+    assert!(head.ends_with(columns), "{head}");
+    let ticks: Vec<Vec<u64>> =
+        ticks.lines().map(|line| line.split(' ').map(|number| number.parse().unwrap()).collect()).collect();
+    assert_eq!((ticks[0][0], ticks.len() as u64), (from, word(head, "next ") - from));
+    assert!(ticks.iter().all(|tick| tick[2..8].is_sorted()), "{ticks:?}");
+    assert!(ticks.windows(2).all(|two| two[0][1] + two[0][7] == two[1][1]), "{ticks:?}");
+    for wrong in ["/trace?shard=2", "/trace?from=-1", "/trace?shard", "/trace?a=b"] {
+        assert_eq!(ask(wrong).status, 400, "{wrong}");
+    }
+}
+
 #[cfg(feature = "proxy")]
 #[test]
 fn it_can_stand_behind_a_proxy() {
@@ -160,7 +196,10 @@ fn it_can_stand_behind_a_proxy() {
     let mut stream = server.connect("http");
     stream.write_all(b"PROXY TCP6 2001:db8::1 2001:db8::2 1000 80\r\n").unwrap();
     stream.write_all(request("GET", "/healthz").as_bytes()).unwrap();
-    assert_eq!(answer(&mut BufReader::new(stream), false).status, 200);
+    stream.write_all(request("GET", "/trace").as_bytes()).unwrap();
+    let mut answers = BufReader::new(stream);
+    assert_eq!(answer(&mut answers, false).status, 200);
+    assert_eq!(answer(&mut answers, false).status, 403, "for this machine alone");
 }
 
 #[test]
