@@ -7,23 +7,31 @@ use clap::{Parser, ValueEnum};
 use clap_complete::Shell;
 use megamux_engine::net::Addr;
 
+const USAGE: &str = "megamux-load [OPTIONS] <SCENARIO> <TARGET>";
+
 const NOTES: &str = "\
 TARGET is 127.0.0.1:7777, [::1]:7777 or unix:/path.
 
-Without --rate each connection sends again when its answer has come (closed loop). With --rate messages are sent when they are
-due, whatever the target does, and latency counts from when they were due (open loop).
+Without --rate each connection sends again when its answer has come (closed loop). With --rate messages are sent when they \
+are due, whatever the target does, and latency counts from when they were due (open loop).
 
-Connections to 127.0.0.0/8 come from explicit addresses and ports (127.1.0.0 on), so that millions open without the kernel
-searching for a free port.
+Connections to 127.0.0.0/8 come from explicit addresses and ports (127.1.0.0 on), so that millions open without the kernel \
+searching for a free port. In the end connections are reset, a step at a time.
+
+Examples:
+  megamux-load pingpong 127.0.0.1:7 --rate 5000
+  megamux-load frames 127.0.0.1:7 --depth 32 --json -
+  megamux-load fanout 127.0.0.1:7000 -c 2000        (a chat: cargo run --example chat)
+  megamux-load pingpong 127.0.0.1:2323 -p telnet -c 50 --line whoami
 
 Exit codes:
   0  done as asked
-  1  the target refused, died or broke the protocol, or memory ran short: partial results are marked as such
+  1  the target refused, died, lost connections or broke the protocol, or memory ran short; results are partial, and say so
   2  command line not understood, or more than this machine can do";
 
 /// Load for a TCP or Unix target: opens up to millions of connections, and measures from the intended time
 #[derive(Debug, Parser)]
-#[command(name = "megamux-load", version, after_help = NOTES)]
+#[command(name = "megamux-load", version, override_usage = USAGE, after_help = NOTES)]
 pub struct Cli {
     /// What to do
     #[arg(value_enum, required_unless_present = "completions")]
@@ -31,16 +39,16 @@ pub struct Cli {
     /// What to do it to
     #[arg(value_name = "TARGET", required_unless_present = "completions")]
     pub target: Option<Addr>,
-    /// Connections [default: 500; churn 64, slow 1000, hold and storm 10000]
+    /// Connections [default: 500; bulk and churn 64, slow and fanout 1000, hold and storm 10000]
     #[arg(short, long, value_name = "N")]
     pub connections: Option<u32>,
-    /// What the target speaks: it sends bytes back (echo), answers lines (lines), or is a telnet console (telnet)
-    #[arg(short, long, value_enum, default_value = "echo")]
-    pub protocol: Protocol,
+    /// What the target speaks [default: echo; frames and fanout lines]
+    #[arg(short, long, value_enum)]
+    pub protocol: Option<Protocol>,
     /// Bytes per message [default: 64; bulk 16384]
     #[arg(short, long, value_name = "BYTES")]
     pub size: Option<u32>,
-    /// Messages under way per connection [default: 1; pipeline 16]
+    /// Messages under way per connection [default: 1; pipeline and frames 16]
     #[arg(short, long, value_name = "N")]
     pub depth: Option<u32>,
     /// Messages per second over all connections, sent when due (open loop)
@@ -93,6 +101,10 @@ pub enum Scenario {
     Pipeline,
     /// Large messages
     Bulk,
+    /// Numbered lines, sixteen under way; an answer ends with the line it answers
+    Frames,
+    /// One connection says a line, and all get it, itself among them; one line after another, or by --rate
+    Fanout,
     /// Connect, one exchange, reset; again and again
     Churn,
     /// Open very many, then 1% active and one message per connection per minute
@@ -109,6 +121,8 @@ impl Scenario {
             Scenario::Pingpong => "pingpong",
             Scenario::Pipeline => "pipeline",
             Scenario::Bulk => "bulk",
+            Scenario::Frames => "frames",
+            Scenario::Fanout => "fanout",
             Scenario::Churn => "churn",
             Scenario::Hold => "hold",
             Scenario::Slow => "slow",

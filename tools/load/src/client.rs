@@ -126,6 +126,23 @@ impl Client {
         }
     }
 
+    /// Lines that everybody gets.
+    fn hear(&self, cx: &Cx<'_, Pacer>, conn: &mut Conn, data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
+        let (now, cells) = (cx.now(), self.cells());
+        let heard = conn.wire.hear(&self.plan.speech, data, |number| {
+            let Some(heard) = self.gauges.rounds.heard(number, now) else { return };
+            cells.record(heard.latency);
+            Cells::add(&cells.delivered, 1);
+            Cells::add(&cells.done, u64::from(heard.last));
+        });
+        let len = data.len();
+        data.consume(len);
+        heard.map_err(|error| {
+            self.gauges.error(error);
+            CloseReason::ProtocolError
+        })
+    }
+
     /// Each connection that closes is followed by another.
     fn is_endless(&self) -> bool {
         matches!(self.plan.scenario, Scenario::Churn | Scenario::Storm)
@@ -145,7 +162,10 @@ impl Handler for Client {
         self.failures = 0;
         self.count_open(1);
         let greeted = !self.plan.speech.greets();
-        let wire = Wire::new(self.plan.number(self.shard, number));
+        let wire = match self.plan.scenario {
+            Scenario::Frames | Scenario::Fanout => Wire::default(),
+            _ => Wire::new(self.plan.number(self.shard, number)),
+        };
         let mut conn = Conn { wire, due: Due::default(), greeted, ending: false };
         if greeted {
             self.ready(cx, &mut conn);
@@ -157,6 +177,9 @@ impl Handler for Client {
     }
 
     fn on_data(&mut self, cx: &mut Cx<'_, Pacer>, conn: &mut Conn, data: &mut RecvBuf<'_>) -> Result<(), CloseReason> {
+        if self.plan.scenario == Scenario::Fanout {
+            return self.hear(cx, conn, data);
+        }
         let pending = conn.due.count();
         let mut reply = std::mem::take(&mut self.reply);
         let answers = conn.wire.receive(&self.plan.speech, data, pending, &mut reply);
@@ -189,7 +212,13 @@ impl Handler for Client {
                 (0..self.plan.depth).for_each(|_| self.send(cx, conn, now));
             }
             Order::Begin => self.gauges.error("not greeted in time to send"),
+            Order::Say => {
+                cx.send(conn.wire.message(&self.plan.speech));
+                Cells::add(&self.cells().sent, 1);
+            }
             Order::Flood => {
+                // The target may well end it.
+                conn.ending = true;
                 cx.pause_read();
                 // Much more than any socket buffers hold, whatever the size of a message.
                 for _ in 0..(8 << 20) / self.plan.size.max(64) {
@@ -208,6 +237,7 @@ impl Handler for Client {
         self.count_open(u64::MAX);
         if !conn.ending && !self.gauges.is(Phase::Over) {
             Cells::add(&self.cells().lost, 1);
+            Cells::add(&self.cells().turned_away, u64::from(!conn.greeted));
             self.gauges.error(format_args!("connection lost: {why}"));
         }
         if self.is_endless() {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::rounds::Rounds;
+
 /// Two significant digits: a value is known to 1%, in 20 KB per shard.
 const DIGITS: u8 = 2;
 /// Different errors that are told apart; more are counted as `other`.
@@ -20,7 +22,7 @@ pub enum Phase {
     Ramp,
     /// Measure.
     Run,
-    /// Send nothing new.
+    /// Send nothing new, and close.
     Over,
 }
 
@@ -32,10 +34,13 @@ pub struct Cells {
     pub opened: AtomicU64,
     pub open: AtomicU64,
     pub failed_dials: AtomicU64,
-    /// Connections that ended although nobody here had asked for it.
+    /// Connections that ended although nobody here had asked for it, and those of them that were never greeted.
     pub lost: AtomicU64,
-    /// Messages answered, or, for churn and storm, connections served.
+    pub turned_away: AtomicU64,
+    /// Messages answered, or, for churn and storm, connections served; for fanout, lines that everybody has.
     pub done: AtomicU64,
+    /// Lines that one connection has, for fanout.
+    pub delivered: AtomicU64,
     pub sent: AtomicU64,
     latencies: Mutex<Histogram<u64>>,
 }
@@ -48,6 +53,9 @@ pub struct Gauges {
     halted: AtomicBool,
     shards: Box<[Cells]>,
     errors: Mutex<BTreeMap<String, u64>>,
+    pub rounds: Rounds,
+    /// Connections that the pacers know: what they order goes to those.
+    pub known: AtomicU64,
 }
 
 impl Gauges {
@@ -57,12 +65,21 @@ impl Gauges {
             open: AtomicU64::new(0),
             failed_dials: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
             done: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             latencies: Mutex::new(empty()),
         };
         let (phase, halted) = (AtomicU32::new(Phase::Ramp as u32), AtomicBool::new(false));
-        Gauges { phase, halted, shards: (0..shards).map(cells).collect(), errors: Mutex::default() }
+        Gauges {
+            phase,
+            halted,
+            shards: (0..shards).map(cells).collect(),
+            errors: Mutex::default(),
+            rounds: Rounds::new(),
+            known: AtomicU64::new(0),
+        }
     }
 
     pub fn shard(&self, shard: usize) -> &Cells {
@@ -132,6 +149,6 @@ impl Cells {
 }
 
 /// From a microsecond to a minute.
-fn empty() -> Histogram<u64> {
+pub fn empty() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 60_000_000_000, DIGITS).expect("bounds and digits that fit")
 }

@@ -4,7 +4,6 @@ use std::fs;
 
 use megamux_engine::net::{Addr, nofile_limit};
 
-use crate::plan::Plan;
 use crate::source;
 
 /// Places of a ring's table left for the run's other sockets.
@@ -15,66 +14,94 @@ const MOST_SHARDS: u64 = 255;
 const KERNEL_PER_END: u64 = 3_900;
 /// Memory of ours per connection: the engine's slot, the client's state, the pacer's entry.
 const OURS: u64 = 300;
-/// What `MemAvailable` overstates per socket: pinned inodes and dentries count as reclaimable.
-const OVERSTATED: u64 = 1_024;
-
-/// Why this machine cannot do it.
+/// What this machine lacks for a run, each with what there is and what is asked for.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Unfit {
-    #[error("{connections} connections need {needed} shards of {each} descriptors each (RLIMIT_NOFILE); {given}")]
-    Shards { connections: u64, needed: u64, each: u64, given: String },
-    #[error("{wanted} files would be open, and the system allows {allowed}: raise /proc/sys/fs/file-max")]
-    FileMax { wanted: u64, allowed: u64 },
-    #[error("{0} connections need more local addresses than 127.1.0.0 to 127.240.255.255 give")]
-    Addresses(u64),
+#[error("this machine cannot do that:\n  {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "))]
+pub struct Unfit(Vec<Lack>);
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+enum Lack {
     #[error(
-        "{connections} connections need about {needed} MiB and {available} MiB are available, of which {keep} MiB are to stay \
-         free (--keep-free): at most {fit} fit"
+        "descriptors: {connections} connections need {needed} shards of {each} each (RLIMIT_NOFILE, less {SPARE}), and {given}"
     )]
-    Memory { connections: u64, needed: u64, available: u64, keep: u64, fit: u64 },
+    Shards { connections: u64, needed: u64, each: u64, given: String },
+    #[error(
+        "files: {connections} connections make {files}, {open} are open, and the system allows {allowed}: raise /proc/sys/fs/file-max"
+    )]
+    FileMax { connections: u64, files: u64, open: u64, allowed: u64 },
+    #[error("addresses: {0} connections, and 127.1.0.0 to 127.240.255.255 have {most} ports", most = source::MOST)]
+    Addresses(u64),
+    #[error("ports: {0} connections, and the system gives a target {1} (/proc/sys/net/ipv4/ip_local_port_range)")]
+    Ports(u64, u64),
+    #[error(
+        "memory: {connections} connections need about {needed} MiB ({each} B each), and {free} MiB are free, of which {keep} stay so \
+         (--keep-free): {fit} fit"
+    )]
+    Memory { connections: u64, needed: u64, each: u64, free: u64, keep: u64, fit: u64 },
 }
 
 /// How many shards open so many connections.
-pub fn shards(connections: u32, wanted: Option<u16>) -> Result<u16, Unfit> {
-    let connections = u64::from(connections);
-    let each = nofile_limit().0.min(1 << 20).saturating_sub(SPARE).max(1);
-    let needed = connections.div_ceil(each);
-    let unfit = |given: String| Unfit::Shards { connections, needed, each, given };
-    match wanted.map(u64::from) {
-        Some(wanted) if wanted < needed => Err(unfit(format!("--shards says {wanted}"))),
-        _ if needed > MOST_SHARDS => Err(unfit(format!("{MOST_SHARDS} are the most there can be"))),
-        Some(0) => Err(unfit("--shards says 0".into())),
-        Some(wanted) => Ok(wanted.min(MOST_SHARDS) as u16),
-        None => Ok(needed as u16),
+pub fn shards(connections: u32, wanted: Option<u16>) -> u64 {
+    wanted.map_or_else(|| u64::from(connections).div_ceil(each()), u64::from)
+}
+
+/// Descriptors of a shard's table.
+fn each() -> u64 {
+    nofile_limit().0.min(1 << 20).saturating_sub(SPARE).max(1)
+}
+
+/// Whether the run fits; if not, all that it lacks.
+pub fn check(target: &Addr, connections: u32, shards: u64, keep_free: u64) -> Result<(), Unfit> {
+    let (connections, ends) = (u64::from(connections), ends_here(target));
+    let lacks = [
+        lacks_shards(connections, shards),
+        lacks_files(connections, ends),
+        lacks_ports(connections, target),
+        free().and_then(|free| lacks_memory(connections, ends, free, keep_free)),
+    ];
+    match lacks.into_iter().flatten().collect::<Vec<_>>() {
+        none if none.is_empty() => Ok(()),
+        lacks => Err(Unfit(lacks)),
     }
 }
 
-/// Whether the run fits.
-pub fn check(plan: &Plan) -> Result<(), Unfit> {
-    let connections = u64::from(plan.connections);
-    let ends = ends_here(&plan.target);
-    if let (Some(open), Some(allowed)) = (number_of("/proc/sys/fs/file-nr"), number_of("/proc/sys/fs/file-max")) {
-        let wanted = open + ends * connections;
-        if wanted > allowed {
-            return Err(Unfit::FileMax { wanted, allowed });
+fn lacks_shards(connections: u64, shards: u64) -> Option<Lack> {
+    let (each, needed) = (each(), connections.div_ceil(each()));
+    let given = match shards {
+        0 => "--shards says 0".to_owned(),
+        _ if shards < needed => format!("--shards says {shards}"),
+        _ if shards > MOST_SHARDS => format!("{MOST_SHARDS} are the most there can be"),
+        _ => return None,
+    };
+    Some(Lack::Shards { connections, needed, each, given })
+}
+
+fn lacks_files(connections: u64, ends: u64) -> Option<Lack> {
+    let (open, allowed) = (number_of("/proc/sys/fs/file-nr", 0)?, number_of("/proc/sys/fs/file-max", 0)?);
+    let files = ends * connections;
+    (open + files > allowed).then_some(Lack::FileMax { connections, files, open, allowed })
+}
+
+fn lacks_ports(connections: u64, target: &Addr) -> Option<Lack> {
+    match target {
+        Addr::Tcp(addr) if source::is_loopback_v4(addr) => {
+            (connections > source::MOST).then_some(Lack::Addresses(connections))
         }
+        Addr::Tcp(_) => {
+            let range = "/proc/sys/net/ipv4/ip_local_port_range";
+            let ports = number_of(range, 1)?.saturating_sub(number_of(range, 0)?) + 1;
+            (connections > ports).then_some(Lack::Ports(connections, ports))
+        }
+        _ => None,
     }
-    if matches!(&plan.target, Addr::Tcp(addr) if source::is_loopback_v4(addr)) && connections > source::MOST {
-        return Err(Unfit::Addresses(connections));
-    }
-    let Some(available) = available() else { return Ok(()) };
-    let per_connection = ends * (KERNEL_PER_END + OVERSTATED / 8) + OURS;
-    let room = available.saturating_sub(plan.keep_free);
-    match connections * per_connection <= room {
-        true => Ok(()),
-        false => Err(Unfit::Memory {
-            connections,
-            needed: mib(connections * per_connection),
-            available: mib(available),
-            keep: mib(plan.keep_free),
-            fit: room / per_connection,
-        }),
-    }
+}
+
+fn lacks_memory(connections: u64, ends: u64, free: u64, keep: u64) -> Option<Lack> {
+    let each = ends * KERNEL_PER_END + OURS;
+    let room = free.saturating_sub(keep);
+    let needed = connections * each;
+    let (free, keep, fit) = (mib(free), mib(keep), room / each);
+    (needed > room).then_some(Lack::Memory { connections, needed: mib(needed), each, free, keep, fit })
 }
 
 /// How many ends of a connection take this machine's memory.
@@ -85,21 +112,20 @@ pub fn ends_here(target: &Addr) -> u64 {
     }
 }
 
-/// Bytes that may still be used, with `sockets` open: less than the kernel says.
-pub fn available_with(sockets: u64) -> Option<u64> {
-    available().map(|available| available.saturating_sub(sockets * OVERSTATED))
-}
-
-fn available() -> Option<u64> {
+/// Bytes that may still be used: what is free, and the page cache. `MemAvailable` counts the inodes and dentries of open
+/// sockets as well, 1 KiB each, as if they could be reclaimed.
+pub fn free() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
+    let kib = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse().ok()
+    };
+    Some((kib("MemFree:")? + kib("Active(file):")? + kib("Inactive(file):")?) << 10)
 }
 
-/// The first number in a file.
-fn number_of(path: &str) -> Option<u64> {
-    fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()
+/// A number in a file, by its place.
+fn number_of(path: &str, place: usize) -> Option<u64> {
+    fs::read_to_string(path).ok()?.split_whitespace().nth(place)?.parse().ok()
 }
 
 pub fn mib(bytes: u64) -> u64 {
@@ -112,17 +138,26 @@ mod tests {
 
     #[test]
     fn shards_follow_from_the_descriptor_limit() {
-        let each = nofile_limit().0.min(1 << 20) - SPARE;
-        assert_eq!(shards(1, None), Ok(1));
-        assert_eq!(shards(each as u32, None), Ok(1));
-        assert_eq!(shards(each as u32 + 1, None), Ok(2));
-        assert_eq!(shards(10, Some(7)), Ok(7));
-        assert!(shards(10, Some(0)).is_err());
+        let each = each();
+        assert_eq!((shards(1, None), shards(each as u32, None), shards(each as u32 + 1, None)), (1, 1, 2));
+        assert_eq!(shards(10, Some(7)), 7);
+        for (connections, shards, fits) in
+            [(1, 1, true), (each, 1, true), (each + 1, 1, false), (1, 0, false), (1, 256, false)]
+        {
+            assert_eq!(lacks_shards(connections, shards).is_none(), fits, "{connections} on {shards}");
+        }
     }
 
     #[test]
-    fn memory_is_read_and_overstatement_is_taken_off() {
-        let (all, with) = (available_with(0).unwrap(), available_with(1 << 20).unwrap());
-        assert!(all > with, "{all} {with}");
+    fn what_is_lacking_is_told_with_what_there_is() {
+        let (gib, target) = (1 << 30, "192.0.2.1:7".parse().unwrap());
+        let lack = lacks_memory(1_000_000, 2, 4 * gib, 3 * gib).unwrap().to_string();
+        assert!(lack.contains("need about") && lack.contains("4096 MiB are free, of which 3072 stay"), "{lack}");
+        assert_eq!(lacks_memory(100_000, 2, 4 * gib, 3 * gib), None);
+        assert!(lacks_ports(70_000, &target).unwrap().to_string().contains("ip_local_port_range"));
+        assert_eq!(lacks_ports(70_000, &"127.0.0.1:7".parse().unwrap()), None);
+        let unfit = Unfit(vec![Lack::Addresses(1), Lack::Ports(2, 1)]).to_string();
+        assert_eq!(unfit.lines().count(), 3, "{unfit}");
+        assert!(free().unwrap() > 0);
     }
 }

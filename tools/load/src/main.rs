@@ -16,13 +16,19 @@ mod pacer;
 mod plan;
 mod progress;
 mod report;
+mod rounds;
 mod run;
 mod source;
 mod wire;
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser};
+use signal_hook::consts::SIGINT;
 
 use crate::cli::Cli;
 use crate::plan::Plan;
@@ -31,6 +37,8 @@ use crate::plan::Plan;
 const INCOMPLETE: u8 = 1;
 /// The command line was not understood, or this machine cannot do what it asks.
 const UNFIT: u8 = 2;
+/// Interrupted twice.
+const KILLED: i32 = 130;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -38,19 +46,40 @@ fn main() -> ExitCode {
         clap_complete::generate(shell, &mut Cli::command(), "megamux-load", &mut std::io::stdout());
         return ExitCode::SUCCESS;
     }
-    let plan = match Plan::new(&cli).map(std::sync::Arc::new) {
+    let plan = match Plan::new(&cli).map_err(anyhow::Error::from) {
+        Ok(plan) => can_write(cli.json.as_deref()).map(|()| Arc::new(plan)),
+        Err(error) => Err(error),
+    };
+    let plan = match plan {
         Ok(plan) => plan,
         Err(error) => {
-            eprintln!("megamux-load: {error}");
+            eprintln!("megamux-load: {error:#}");
             return ExitCode::from(UNFIT);
         }
     };
-    match run::run(&plan).and_then(|report| report.deliver(cli.json.as_deref()).map(|()| report)) {
-        Ok(report) if report.complete() => ExitCode::SUCCESS,
+    let interrupted = interrupted();
+    match run::run(&plan, &interrupted).and_then(|report| report.deliver(cli.json.as_deref()).map(|()| report)) {
+        Ok(report) if report.complete => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(INCOMPLETE),
         Err(error) => {
             eprintln!("megamux-load: {error:#}");
             ExitCode::from(INCOMPLETE)
         }
     }
+}
+
+/// Whether the results can be kept is to be known before they are made.
+fn can_write(path: Option<&Path>) -> anyhow::Result<()> {
+    let Some(path) = path.filter(|path| *path != Path::new("-")) else { return Ok(()) };
+    let file = std::fs::File::options().append(true).create(true).open(path);
+    file.map(drop).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Set by the first interrupt, which ends the run; the second ends the process.
+fn interrupted() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    // Without them an interrupt ends the process at once, as it does anyway.
+    let _ = signal_hook::flag::register_conditional_shutdown(SIGINT, KILLED, Arc::clone(&flag));
+    let _ = signal_hook::flag::register(SIGINT, Arc::clone(&flag));
+    flag
 }

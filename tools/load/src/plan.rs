@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use megamux_engine::ShardId;
 use megamux_engine::net::Addr;
+use rustix::thread::CpuSet;
 
 use crate::cli::{Cli, Protocol, Scenario};
 use crate::limits::{self, Unfit};
-use crate::wire::{LONGEST, Speech};
+use crate::wire::{LONGEST, SHORTEST_LINE, Speech};
 
 /// Dials under way per shard while the ramp is not limited: enough to keep a core busy, few enough for any backlog.
 const WINDOW: u64 = 64;
@@ -44,10 +45,16 @@ pub enum PlanError {
     Size(u32),
     #[error("--depth is from 1 to 1024")]
     Depth,
-    #[error("--rate is at least 1 message per second, and goes with pingpong, pipeline, bulk, hold and slow")]
+    #[error("--rate is at least 1 message per second, and goes with all but churn and storm")]
     Rate,
     #[error("a telnet target takes one line at a time: --depth 1, and not bulk or slow")]
     Telnet,
+    #[error("frames and fanout are about lines: --protocol lines")]
+    Lines,
+    #[error("fanout has one message under way, or as many as --rate makes: no --depth")]
+    FanoutDepth,
+    #[error("--pin names CPU {0}, which this process may not use")]
+    Pin(usize),
     #[error("--prompt cannot be empty")]
     Prompt,
     #[error(transparent)]
@@ -59,34 +66,43 @@ impl Plan {
         let (Some(scenario), Some(target)) = (cli.scenario, cli.target.clone()) else { return Err(PlanError::Nothing) };
         let connections = cli.connections.unwrap_or(match scenario {
             Scenario::Churn => 64,
-            Scenario::Slow => 1_000,
+            Scenario::Slow | Scenario::Fanout => 1_000,
             Scenario::Hold | Scenario::Storm => 10_000,
             Scenario::Bulk => 64,
             _ => 500,
         });
         let size = cli.size.unwrap_or(if scenario == Scenario::Bulk { 16_384 } else { 64 });
-        let depth = cli.depth.unwrap_or(if scenario == Scenario::Pipeline { 16 } else { 1 });
-        check(cli, scenario, connections, size, depth)?;
-        let shards = limits::shards(connections, cli.shards)?;
-        let plan = Plan {
+        let depth = cli.depth.unwrap_or(match scenario {
+            Scenario::Pipeline | Scenario::Frames => 16,
+            _ => 1,
+        });
+        let lines = matches!(scenario, Scenario::Frames | Scenario::Fanout);
+        let protocol = cli.protocol.unwrap_or(if lines { Protocol::Lines } else { Protocol::Echo });
+        check(cli, scenario, protocol, connections, size, depth)?;
+        let shards = limits::shards(connections, cli.shards);
+        let keep_free = (cli.keep_free.max(0.0) * (1u64 << 30) as f64) as u64;
+        limits::check(&target, connections, shards, keep_free)?;
+        let speech = match lines {
+            true => Speech::numbered(size as usize),
+            false => Speech::new(protocol, size as usize, &cli.line, &cli.prompt),
+        };
+        Ok(Plan {
             scenario,
             target,
             connections,
-            shards,
+            shards: shards as u16,
             pin: cli.pin.clone(),
-            speech: Speech::new(cli.protocol, size as usize, &cli.line, &cli.prompt),
-            size,
+            size: if protocol == Protocol::Telnet { cli.line.len() as u32 + 2 } else { size },
+            speech,
             depth,
             rate: cli.rate,
             duration: cli.duration,
             ramp: cli.ramp,
             active: cli.active,
             every: cli.every,
-            keep_free: (cli.keep_free.max(0.0) * (1u64 << 30) as f64) as u64,
+            keep_free,
             quiet: cli.quiet,
-        };
-        limits::check(&plan)?;
-        Ok(plan)
+        })
     }
 
     /// How many of the connections are this shard's.
@@ -112,7 +128,8 @@ impl Plan {
     }
 
     pub fn is_closed_loop(&self) -> bool {
-        self.rate.is_none() && !matches!(self.scenario, Scenario::Hold | Scenario::Storm | Scenario::Churn)
+        let by_order = matches!(self.scenario, Scenario::Hold | Scenario::Storm | Scenario::Churn | Scenario::Fanout);
+        self.rate.is_none() && !by_order
     }
 
     /// Between two messages of a shard that has `count` of the connections.
@@ -122,11 +139,29 @@ impl Plan {
     }
 }
 
-fn check(cli: &Cli, scenario: Scenario, connections: u32, size: u32, depth: u32) -> Result<(), PlanError> {
+fn check(
+    cli: &Cli,
+    scenario: Scenario,
+    protocol: Protocol,
+    connections: u32,
+    size: u32,
+    depth: u32,
+) -> Result<(), PlanError> {
     if !(1..=10_000_000).contains(&connections) {
         return Err(PlanError::Connections);
     }
-    let smallest = if cli.protocol == Protocol::Lines { 1 } else { u32::from(cli.protocol == Protocol::Echo) };
+    let lines = matches!(scenario, Scenario::Frames | Scenario::Fanout);
+    if lines && protocol != Protocol::Lines {
+        return Err(PlanError::Lines);
+    }
+    if scenario == Scenario::Fanout && depth > 1 {
+        return Err(PlanError::FanoutDepth);
+    }
+    let smallest = match protocol {
+        _ if lines => SHORTEST_LINE,
+        Protocol::Echo | Protocol::Lines => 1,
+        Protocol::Telnet => 0,
+    };
     if size < smallest || size as usize > LONGEST {
         return Err(PlanError::Size(smallest));
     }
@@ -136,7 +171,13 @@ fn check(cli: &Cli, scenario: Scenario, connections: u32, size: u32, depth: u32)
     if cli.rate == Some(0) || cli.rate.is_some() && matches!(scenario, Scenario::Churn | Scenario::Storm) {
         return Err(PlanError::Rate);
     }
-    let telnet = cli.protocol == Protocol::Telnet;
+    let usable = rustix::thread::sched_getaffinity(None).ok();
+    if let Some(cpu) =
+        cli.pin.iter().find(|cpu| usable.is_some_and(|usable| **cpu >= CpuSet::MAX_CPU || !usable.is_set(**cpu)))
+    {
+        return Err(PlanError::Pin(*cpu));
+    }
+    let telnet = protocol == Protocol::Telnet;
     if telnet && (depth > 1 || matches!(scenario, Scenario::Bulk | Scenario::Slow)) {
         return Err(PlanError::Telnet);
     }
@@ -187,6 +228,10 @@ mod tests {
         check("pingpong localhost:7", "not resolved");
         check("pingpong 127.0.0.1:7 -c 0", "--connections");
         check("pingpong 127.0.0.1:7 --size 0", "--size is from 1");
+        check("frames 127.0.0.1:7 --size 5", "--size is from 6");
+        check("fanout 127.0.0.1:7 -p echo", "--protocol lines");
+        check("fanout 127.0.0.1:7 -d 3", "no --depth");
+        check("pingpong 127.0.0.1:7 --pin 0,1023", "CPU 1023");
         check("churn 127.0.0.1:7 --rate 5", "--rate");
         check("pipeline 127.0.0.1:7 --protocol telnet", "one line at a time");
         check("hold 127.0.0.1:7 --duration 0", "seconds");

@@ -17,7 +17,9 @@ pub struct Progress {
 
 impl Progress {
     pub fn new(quiet: bool) -> Progress {
-        Progress { quiet, terminal: std::io::stderr().is_terminal(), last: None }
+        let terminal = std::io::stderr().is_terminal();
+        // Elsewhere nothing is said before there is something to say.
+        Progress { quiet, terminal, last: (!terminal).then(Instant::now) }
     }
 
     /// Says it if it is time to.
@@ -41,7 +43,7 @@ impl Progress {
         if !self.quiet {
             let clear = if self.terminal && self.last.is_some() { "\r\x1b[K" } else { "" };
             eprintln!("{clear}{line}");
-            self.last = None;
+            self.last = (!self.terminal).then(Instant::now);
         }
     }
 }

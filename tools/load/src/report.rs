@@ -21,11 +21,14 @@ pub struct Report {
     pub depth: u32,
     /// Messages per second asked for; absent in a closed loop.
     pub rate_asked: Option<u64>,
-    /// Why the results are partial; absent if they are not.
+    /// Whether all went as asked, and if not, why the results are partial.
+    pub complete: bool,
     pub incomplete: Option<String>,
     pub ramp: Ramp,
     pub run: Run,
     pub latency_ns: Latency,
+    /// For fanout: from when a line was due until everybody had it.
+    pub last_delivery_ns: Option<Latency>,
     /// Connections that ended although nobody asked for it.
     pub lost: u64,
     pub errors: BTreeMap<String, u64>,
@@ -44,9 +47,11 @@ pub struct Ramp {
 pub struct Run {
     pub seconds: f64,
     pub sent: u64,
-    /// Messages answered; for churn and storm, connections served.
+    /// Messages answered; for churn and storm, connections served; for fanout, lines that everybody got.
     pub done: u64,
     pub done_per_second: f64,
+    /// For fanout: lines that one connection got.
+    pub deliveries: Option<u64>,
     pub open_in_the_end: u64,
 }
 
@@ -56,16 +61,31 @@ pub struct Latency {
     pub count: u64,
     pub p50: u64,
     pub p90: u64,
+    pub p95: u64,
     pub p99: u64,
     pub p999: u64,
     pub max: u64,
+    /// Shares of all, and what they did not exceed.
+    pub distribution: Vec<(f64, u64)>,
 }
+
+/// Where a distribution is read.
+const SHARES: [f64; 15] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 0.9999, 0.99999];
 
 impl Latency {
     pub fn of(histogram: &Histogram<u64>) -> Latency {
         let at = |quantile| histogram.value_at_quantile(quantile);
         let (count, max) = (histogram.len(), histogram.max());
-        Latency { count, p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max }
+        Latency {
+            count,
+            p50: at(0.5),
+            p90: at(0.9),
+            p95: at(0.95),
+            p99: at(0.99),
+            p999: at(0.999),
+            max,
+            distribution: SHARES.map(|share| (share, at(share))).to_vec(),
+        }
     }
 }
 
@@ -79,18 +99,22 @@ impl Report {
             message_bytes: plan.size,
             depth: plan.depth,
             rate_asked: plan.rate,
+            complete: true,
             incomplete: None,
             ramp: Ramp::default(),
             run: Run::default(),
             latency_ns: Latency::default(),
+            last_delivery_ns: None,
             lost: 0,
             errors: BTreeMap::new(),
             own_cpu: 0.0,
         }
     }
 
-    pub fn complete(&self) -> bool {
-        self.incomplete.is_none()
+    /// The results are partial; the first reason stands.
+    pub fn cut_short(&mut self, why: impl Into<String>) {
+        self.complete = false;
+        self.incomplete.get_or_insert_with(|| why.into());
     }
 
     /// Prints the text, or the JSON where it is to go.
@@ -136,7 +160,12 @@ impl Report {
             lines.extend(self.errors.iter().map(|(error, count)| format!("error    {count} x {error}")));
             return lines.join("\n") + "\n";
         }
-        let unit = if matches!(self.scenario, "churn" | "storm") { "connections" } else { "messages" };
+        let unit = match self.scenario {
+            "churn" | "storm" => "connections",
+            "frames" => "lines",
+            "fanout" => "lines to all",
+            _ => "messages",
+        };
         lines.push(format!(
             "run      {} {unit} in {:.2} s ({}/s), {} open in the end, {} lost",
             grouped(run.done),
@@ -145,6 +174,10 @@ impl Report {
             grouped(run.open_in_the_end),
             grouped(self.lost)
         ));
+        if let Some(deliveries) = run.deliveries {
+            let per_second = (deliveries as f64 / run.seconds.max(0.001)) as u64;
+            lines.push(format!("         {} deliveries ({}/s)", grouped(deliveries), grouped(per_second)));
+        }
         lines.push(format!(
             "latency  p50 {}  p90 {}  p99 {}  p99.9 {}  max {}{}",
             span(latency.p50),
@@ -154,6 +187,10 @@ impl Report {
             span(latency.max),
             if self.rate_asked.is_some() || self.scenario == "hold" { "  (from when due)" } else { "" }
         ));
+        if let Some(last) = &self.last_delivery_ns {
+            let (p50, p95, max) = (span(last.p50), span(last.p95), span(last.max));
+            lines.push(format!("to all   p50 {p50}  p95 {p95}  max {max}  (last delivery of a line)"));
+        }
         lines.push(format!("own CPU  {:.0}% of one", 100.0 * self.own_cpu));
         for (error, count) in &self.errors {
             lines.push(format!("error    {count} x {error}"));

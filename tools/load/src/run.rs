@@ -4,6 +4,7 @@
 //! memory runs short) ends the run early with what was measured by then, marked as partial.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,8 @@ use megamux_engine::{Config, Dialer, EndpointId, Engine, Pin, Placement, ShardId
 use crate::cli::Scenario;
 use crate::client::Client;
 use crate::gauges::{Gauges, Phase};
-use crate::limits::{available_with, ends_here, mib};
-use crate::pacer::{Begin, Pacer};
+use crate::limits::{free, mib};
+use crate::pacer::{Begin, End, Pacer};
 use crate::plan::Plan;
 use crate::progress::{Progress, grouped, span};
 use crate::report::{Latency, Report};
@@ -29,8 +30,13 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A storm may take so long, whatever the duration asked for.
 const STORM: Duration = Duration::from_secs(300);
 
-/// Carries a plan out.
-pub fn run(plan: &Arc<Plan>) -> anyhow::Result<Report> {
+/// A churn in which nothing is served for so long, and nothing is open, has no target any more.
+const SILENT: Duration = Duration::from_secs(1);
+/// A ramp of so many says what memory the rest will take when a tenth is open.
+const MANY: u64 = 100_000;
+
+/// Carries a plan out, until it is done or `interrupted`.
+pub fn run(plan: &Arc<Plan>, interrupted: &AtomicBool) -> anyhow::Result<Report> {
     let gauges = Arc::new(Gauges::new(plan.shards.into()));
     let (engine, endpoint) = start(plan, &gauges)?;
     let mut run = Running {
@@ -40,9 +46,10 @@ pub fn run(plan: &Arc<Plan>) -> anyhow::Result<Report> {
         endpoint,
         progress: Progress::new(plan.quiet),
         report: Report::new(plan),
+        interrupted,
     };
     run.ramp();
-    if run.report.complete() || run.gauges.sum(|cells| &cells.open) > 0 {
+    if run.report.complete || run.gauges.sum(|cells| &cells.open) > 0 {
         run.measure();
     }
     let report = run.end();
@@ -62,6 +69,7 @@ fn start(plan: &Arc<Plan>, gauges: &Arc<Gauges>) -> anyhow::Result<(Engine, Endp
         Pacer::new(plan, gauges)
     })?;
     builder.subscribe::<Begin, _>(&pacer);
+    builder.subscribe::<End, _>(&pacer);
     // A connection that sends without reading is what one scenario is about: it is not to be closed for that here.
     let dialer = Dialer::new().write_stall_timeout(Duration::from_secs(3600)).send_queue(1 << 20, 16 << 20, 64 << 20);
     let endpoint = builder.dialer(dialer.handshake_timeout(STUCK), &pacer, move |shard: ShardId| {
@@ -78,6 +86,7 @@ struct Running<'a> {
     endpoint: EndpointId,
     progress: Progress,
     report: Report,
+    interrupted: &'a AtomicBool,
 }
 
 impl Running<'_> {
@@ -87,6 +96,7 @@ impl Running<'_> {
         let goal = u64::from(plan.connections);
         let window: u64 = (0..usize::from(plan.shards)).map(|shard| plan.window(shard)).sum();
         let (mut dialled, mut last_opened, mut last_change) = (0, 0, began);
+        let mut memory = free().filter(|_| goal >= MANY);
         loop {
             let allowed = plan.ramp.map_or(window, |ramp| (began.elapsed().as_secs_f64() * f64::from(ramp)) as u64);
             while dialled < window.min(allowed) && self.dial(dialled) {
@@ -98,12 +108,15 @@ impl Running<'_> {
             }
             let failed = self.gauges.sum(|cells| &cells.failed_dials);
             self.say_ramp(opened, goal, failed, began);
+            if opened >= goal / 10 {
+                self.forecast(memory.take(), opened);
+            }
             if opened >= goal {
                 break;
             }
             if let Some(why) = self.trouble(opened, failed, last_change) {
                 self.gauges.halt();
-                self.report.incomplete = Some(why);
+                self.report.cut_short(why);
                 break;
             }
             thread::sleep(LOOK);
@@ -134,29 +147,57 @@ impl Running<'_> {
         ));
     }
 
+    /// What memory all will take, by what those that are open took of what was free.
+    fn forecast(&mut self, before: Option<u64>, opened: u64) {
+        let (Some(before), Some(free), 1..) = (before, free(), opened) else { return };
+        let each = before.saturating_sub(free) / opened;
+        self.progress.note(format_args!(
+            "{each} B of this machine's memory per connection so far: all will take {} of {} MiB, and {} are to stay free",
+            mib(each * u64::from(self.plan.connections)),
+            mib(before),
+            mib(self.plan.keep_free)
+        ));
+    }
+
     /// Why to stop ramping, if there is a reason.
     fn trouble(&self, opened: u64, failed: u64, last_change: Instant) -> Option<String> {
         let errors =
             || self.gauges.errors().into_iter().max_by_key(|(_, count)| *count).map_or_else(String::new, |(e, _)| e);
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Some("interrupted".into());
+        }
         if opened == 0 && failed > 0 {
             return Some(format!("the target takes no connections: {}", errors()));
+        }
+        if failed > 0 && self.gauges.sum(|cells| &cells.open) == 0 {
+            return Some(format!("the target closed every connection, and takes no more: {}", errors()));
+        }
+        let turned_away = self.gauges.sum(|cells| &cells.turned_away);
+        if turned_away > 0 && opened + turned_away >= self.plan.connections.into() {
+            return Some(format!("the target closed {} connections before it greeted", grouped(turned_away)));
         }
         if last_change.elapsed() > STUCK {
             return Some(format!("nothing opened for {} s; the most frequent error: {}", STUCK.as_secs(), errors()));
         }
-        let free = available_with(ends_here(&self.plan.target) * opened)?;
-        (free < self.plan.keep_free)
-            .then(|| format!("stopped at {} connections: {} MiB of memory are left", grouped(opened), mib(free)))
+        let free = free()?;
+        (free < self.plan.keep_free).then(|| {
+            let (left, keep) = (mib(free), mib(self.plan.keep_free));
+            format!(
+                "stopped at {} connections: {left} MiB of memory are left, and {keep} are to stay free",
+                grouped(opened)
+            )
+        })
     }
 
     fn measure(&mut self) {
+        self.wait_for_pacers();
         let (before, cpu) = (self.gauges.sum(|cells| &cells.done), own_cpu());
         let open = self.gauges.sum(|cells| &cells.open);
         self.gauges.forget_latencies();
         self.gauges.set(Phase::Run);
         let began = Instant::now();
         if self.engine.handle().publish(Begin).is_err() {
-            self.report.incomplete.get_or_insert_with(|| "a shard did not hear the beginning".into());
+            self.report.cut_short("a shard did not hear the beginning");
         }
         match self.plan.scenario {
             Scenario::Storm => self.storm(before, open, began),
@@ -172,22 +213,60 @@ impl Running<'_> {
         self.report.run.done_per_second = done as f64 / seconds;
         self.wait_for_answers();
         self.report.latency_ns = Latency::of(&self.gauges.latencies());
-        if done == 0 && self.report.complete() {
-            self.report.incomplete = Some("the target answered nothing".into());
+        if self.plan.scenario == Scenario::Fanout {
+            self.report.run.deliveries = Some(self.gauges.sum(|cells| &cells.delivered));
+            self.report.last_delivery_ns = Some(Latency::of(&self.gauges.rounds.last()));
+        }
+        match (done, self.plan.scenario) {
+            (0, Scenario::Fanout) => self.report.cut_short("no line reached every connection"),
+            (0, _) => self.report.cut_short("the target answered nothing"),
+            _ => {}
+        }
+    }
+
+    /// A connection is open a moment before its pacer hears of it, and is told nothing until then.
+    fn wait_for_pacers(&self) {
+        let end = Instant::now() + GRACE;
+        let gauges = self.gauges;
+        let unknown = || gauges.known.load(Ordering::Relaxed) < gauges.sum(|cells| &cells.open);
+        while self.plan.scenario != Scenario::Churn && unknown() && Instant::now() < end {
+            thread::sleep(LOOK);
         }
     }
 
     /// Measures until `end`, or a little longer if nothing has been answered by then.
     fn until(&mut self, end: Instant, before: u64, began: Instant) {
         let gauges = self.gauges;
+        let (mut last, mut last_change) = (before, Instant::now());
         let nothing = || gauges.sum(|cells| &cells.done) == before;
         while Instant::now() < end || nothing() && Instant::now() < end + GRACE {
             thread::sleep(LOOK.min(end.saturating_duration_since(Instant::now())).max(Duration::from_millis(1)));
             self.say_run(before, began);
-            if self.gauges.sum(|cells| &cells.open) == 0 && self.plan.scenario != Scenario::Churn {
-                self.report.incomplete = Some("the target closed every connection".into());
+            let done = gauges.sum(|cells| &cells.done);
+            if done != last {
+                (last, last_change) = (done, Instant::now());
+            }
+            if let Some(why) = self.cut_short(last_change) {
+                self.report.cut_short(why);
                 return;
             }
+        }
+    }
+
+    /// Why to stop measuring, if there is a reason.
+    fn cut_short(&self, last_change: Instant) -> Option<&'static str> {
+        let none_open = self.gauges.sum(|cells| &cells.open) == 0;
+        match self.plan.scenario {
+            _ if self.interrupted.load(Ordering::Relaxed) => Some("interrupted"),
+            // The ramp left as much as was asked for; what is under way may take some of that.
+            _ if free().is_some_and(|free| free < self.plan.keep_free / 2) => Some("memory ran short"),
+            Scenario::Churn if none_open && last_change.elapsed() > SILENT => {
+                Some("the target takes no connections any more")
+            }
+            Scenario::Churn => None,
+            _ if none_open => Some("the target closed every connection"),
+            Scenario::Fanout if self.gauges.sum(|cells| &cells.lost) > 0 => Some("the target closed a connection"),
+            _ => None,
         }
     }
 
@@ -203,9 +282,11 @@ impl Running<'_> {
             if served != last {
                 (last, last_change) = (served, Instant::now());
             }
-            if last_change.elapsed() > STUCK || began.elapsed() > STORM {
+            let interrupted = self.interrupted.load(Ordering::Relaxed);
+            if interrupted || last_change.elapsed() > STUCK || began.elapsed() > STORM {
                 let left = grouped(goal - served);
-                self.report.incomplete = Some(format!("{left} connections did not come back"));
+                let when = if interrupted { "interrupted: " } else { "" };
+                self.report.cut_short(format!("{when}{left} connections did not come back"));
                 return;
             }
             thread::sleep(LOOK);
@@ -243,9 +324,29 @@ impl Running<'_> {
         self.gauges.set(Phase::Over);
         self.report.lost = self.gauges.sum(|cells| &cells.lost);
         self.report.errors = self.gauges.errors();
+        if self.report.lost > 0 {
+            self.report.cut_short(format!("{} connections were lost", grouped(self.report.lost)));
+        }
         let text = self.report.incomplete.clone().unwrap_or_else(|| "done".into());
         self.progress.note(format_args!("{text}; closing"));
+        self.close();
         self.report
+    }
+
+    /// Resets the connections in steps. Those that are left when nothing more happens end with the engine, all at once.
+    fn close(&mut self) {
+        if self.engine.handle().publish(End).is_err() {
+            return;
+        }
+        let (mut last, mut last_change) = (u64::MAX, Instant::now());
+        while last > 0 && last_change.elapsed() < GRACE {
+            let open = self.gauges.sum(|cells| &cells.open);
+            if open != last {
+                (last, last_change) = (open, Instant::now());
+            }
+            self.progress.say(format_args!("closing, {} left", grouped(open)));
+            thread::sleep(LOOK.min(Duration::from_millis(open)));
+        }
     }
 }
 

@@ -11,6 +11,10 @@ use crate::cli::Protocol;
 const PERIOD: usize = 65_521;
 /// The longest message.
 pub const LONGEST: usize = 1 << 20;
+/// Different lines of those that are numbered; whoever tells rounds apart by them divides them evenly.
+pub const LINES: usize = 256;
+/// Four digits and CR LF.
+pub const SHORTEST_LINE: u32 = 6;
 
 static PATTERN: LazyLock<Box<[u8]>> = LazyLock::new(|| {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -30,8 +34,14 @@ static PATTERN: LazyLock<Box<[u8]>> = LazyLock::new(|| {
 pub enum WireError {
     #[error("other bytes came back than were sent")]
     Mismatch,
-    #[error("bytes came that nobody asked for")]
+    #[error("bytes came that nobody asked for: does the target greet (--protocol telnet)?")]
     Unasked,
+    #[error("an answer does not end with the line it is for")]
+    OtherLine,
+    #[error("a line was lost, or came twice or out of order")]
+    OutOfOrder,
+    #[error("a line without an end")]
+    Endless,
 }
 
 /// What all connections of a run share.
@@ -42,6 +52,8 @@ pub struct Speech {
     /// A whole message, where it is always the same.
     message: Vec<u8>,
     prompt: Vec<u8>,
+    /// Numbered lines, if those are sent, each a whole message.
+    lines: Vec<Vec<u8>>,
 }
 
 impl Speech {
@@ -55,7 +67,17 @@ impl Speech {
             }
             Protocol::Telnet => format!("{line}\r\n").into_bytes(),
         };
-        Speech { protocol, size, message, prompt: prompt.as_bytes().to_vec() }
+        Speech { protocol, size, message, prompt: prompt.as_bytes().to_vec(), lines: Vec::new() }
+    }
+
+    /// Lines of `size` bytes with CR LF, as telnet has them, each of which ends with its number.
+    pub fn numbered(size: usize) -> Speech {
+        let line = |number: usize| {
+            let mut line: Vec<u8> = (b'a'..=b'z').cycle().take(size - SHORTEST_LINE as usize).collect();
+            line.extend(format!("{number:04}\r\n").bytes());
+            line
+        };
+        Speech { lines: (0..LINES).map(line).collect(), ..Speech::new(Protocol::Lines, size, "", "") }
     }
 
     /// Whether the target speaks first, and nothing may be sent before it has.
@@ -73,6 +95,9 @@ pub struct Wire {
     /// Bytes of an answer that has begun; for telnet, bytes of the prompt that matched.
     partial: u32,
     telnet: Telnet,
+    /// The beginning of a numbered line that came in pieces.
+    #[expect(clippy::box_collection, reason = "most connections have none, and pay for a pointer only")]
+    begun: Option<Box<Vec<u8>>>,
 }
 
 /// Where telnet's commands stand: RFC 854.
@@ -104,6 +129,11 @@ impl Wire {
 
     /// The next message.
     pub fn message<'a>(&mut self, speech: &'a Speech) -> &'a [u8] {
+        if !speech.lines.is_empty() {
+            let line = self.send_at as usize % LINES;
+            self.send_at = line as u32 + 1;
+            return &speech.lines[line];
+        }
         if speech.protocol != Protocol::Echo {
             return &speech.message;
         }
@@ -123,12 +153,82 @@ impl Wire {
     ) -> Result<u32, WireError> {
         match speech.protocol {
             Protocol::Echo => self.echoed(speech.size, bytes, pending),
+            Protocol::Lines if !speech.lines.is_empty() => self.answered(speech, bytes, pending),
             Protocol::Lines => {
                 let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u32;
                 if lines > pending { Err(WireError::Unasked) } else { Ok(lines) }
             }
             Protocol::Telnet => Ok(bytes.iter().filter(|byte| self.telnet(speech, **byte, reply)).count() as u32),
         }
+    }
+
+    /// Each answer is a line that ends with the one it is for.
+    fn answered(&mut self, speech: &Speech, bytes: &[u8], pending: u32) -> Result<u32, WireError> {
+        let mut next = self.receive_at as usize % LINES;
+        let mut answers = 0;
+        self.lines(speech, bytes, |line| {
+            answers += 1;
+            let expected = speech.lines[next].trim_ascii_end();
+            next = (next + 1) % LINES;
+            match line.ends_with(expected) {
+                _ if answers > pending => Err(WireError::Unasked),
+                true => Ok(()),
+                false => Err(WireError::OtherLine),
+            }
+        })?;
+        self.receive_at = next as u32;
+        Ok(answers)
+    }
+
+    /// Takes bytes of lines that others said: `heard` gets the number of each. The first may be any, as one joins when one
+    /// does; from then on none is missed.
+    pub fn hear(&mut self, speech: &Speech, bytes: &[u8], mut heard: impl FnMut(usize)) -> Result<(), WireError> {
+        // One more than the last; 0 before the first.
+        let mut next = self.receive_at as usize;
+        self.lines(speech, bytes, |line| {
+            let digits = line.last_chunk::<4>().and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+            let number: usize = digits.filter(|number| *number < LINES).ok_or(WireError::OtherLine)?;
+            if !line.ends_with(speech.lines[number].trim_ascii_end()) {
+                return Err(WireError::OtherLine);
+            }
+            if next > 0 && number != next % LINES {
+                return Err(WireError::OutOfOrder);
+            }
+            next = number + 1;
+            heard(number);
+            Ok(())
+        })?;
+        self.receive_at = next as u32;
+        Ok(())
+    }
+
+    /// Cuts bytes into lines; a beginning without an end is kept.
+    fn lines(
+        &mut self,
+        speech: &Speech,
+        mut bytes: &[u8],
+        mut take: impl FnMut(&[u8]) -> Result<(), WireError>,
+    ) -> Result<(), WireError> {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            let (line, rest) = bytes.split_at(end + 1);
+            bytes = rest;
+            match self.begun.take() {
+                Some(mut begun) => {
+                    begun.extend(line);
+                    take(begun.trim_ascii_end())?;
+                }
+                None => take(line.trim_ascii_end())?,
+            }
+        }
+        if !bytes.is_empty() {
+            let begun = self.begun.get_or_insert_default();
+            begun.extend(bytes);
+            // What an answer may have in front of its line.
+            if begun.len() > speech.size + 1024 {
+                return Err(WireError::Endless);
+            }
+        }
+        Ok(())
     }
 
     fn echoed(&mut self, size: usize, bytes: &[u8], pending: u32) -> Result<u32, WireError> {
@@ -244,6 +344,33 @@ mod tests {
         assert_eq!(wire.message(&speech), b"abcdefg\n");
         assert_eq!(receive(&speech, &wire, b"yes\nno\nmay", 3).0, Ok(2));
         assert_eq!(receive(&speech, &wire, b"yes\nno\n", 1).0, Err(WireError::Unasked));
+    }
+
+    #[test]
+    fn a_numbered_line_is_answered_by_what_ends_with_it() {
+        let speech = Speech::numbered(8);
+        let mut wire = Wire::default();
+        assert_eq!(wire.message(&speech), b"ab0000\r\n");
+        assert_eq!(wire.message(&speech), b"ab0001\r\n");
+        assert_eq!(receive(&speech, &wire, b"ab0000\r\n7: ab0001\nab00", 3).0, Ok(2));
+        assert_eq!(receive(&speech, &wire, b"ab0000\nab0001\n", 1).0, Err(WireError::Unasked));
+        assert_eq!(receive(&speech, &wire, b"ab0001\r\n", 2).0, Err(WireError::OtherLine));
+        assert_eq!(wire.receive(&speech, &[b'a'; 2000], 2, &mut Vec::new()), Err(WireError::Endless));
+    }
+
+    #[test]
+    fn who_hears_lines_misses_none_after_the_first() {
+        let speech = Speech::numbered(8);
+        let hear = |bytes: &[u8]| {
+            let (mut wire, mut heard) = (Wire::default(), Vec::new());
+            let (first, second) = bytes.split_at(bytes.len() / 2);
+            let taken = wire.hear(&speech, first, |number| heard.push(number));
+            taken.and_then(|()| wire.hear(&speech, second, |number| heard.push(number))).map(|()| heard)
+        };
+        assert_eq!(hear(b"9: ab0254\r\n9: ab0255\r\n9: ab0000\r\n"), Ok(vec![254, 255, 0]));
+        assert_eq!(hear(b"ab0004\nab0006\n"), Err(WireError::OutOfOrder));
+        assert_eq!(hear(b"ab0004\nab0004\n"), Err(WireError::OutOfOrder));
+        assert_eq!(hear(b"ab0300\nx\n"), Err(WireError::OtherLine));
     }
 
     #[test]

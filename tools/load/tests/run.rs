@@ -1,7 +1,13 @@
 //! The program against a real engine: every scenario, and targets that refuse, lie and die.
 
-use std::process::{Command, Output, Stdio};
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
+
+/// A service that says each line to everybody.
+#[allow(dead_code, reason = "the example's own main")]
+#[path = "../../../engine/examples/chat.rs"]
+mod chat;
 
 use megamux_engine::{CloseReason, Config, ConnInfo, Cx, Engine, Handler, Listen, NO_SERVICE, NoService, RecvBuf};
 use serde_json::Value;
@@ -46,13 +52,24 @@ impl Handler for Target {
     }
 }
 
+fn addr_of(engine: &Engine) -> String {
+    engine.local_addrs()[0].1.to_string()
+}
+
+/// A chat on two shards.
+fn chat() -> (Engine, String) {
+    let engine = chat::start("127.0.0.1:0", 2).unwrap();
+    let addr = addr_of(&engine);
+    (engine, addr)
+}
+
 fn serve(target: Target) -> (Engine, String) {
     let mut config = Config::default();
     config.shards = 2;
     let mut builder = Engine::builder(config).unwrap();
     builder.listen(Listen::tcp("127.0.0.1:0"), &NO_SERVICE, move |_| target).unwrap();
     let engine = builder.start().unwrap();
-    let addr = engine.local_addrs()[0].1.to_string();
+    let addr = addr_of(&engine);
     (engine, addr)
 }
 
@@ -60,6 +77,10 @@ fn load(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_megamux-load"));
     command.args(arguments.split_whitespace()).args(["--json", "-", "--quiet"]);
     command
+}
+
+fn spawn(arguments: &str) -> Child {
+    load(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn outcome(output: &Output) -> (Option<i32>, Value) {
@@ -80,6 +101,8 @@ fn every_scenario_is_done_as_asked() {
         "pipeline",
         "bulk",
         "bulk --size 262144 -c 4",
+        "frames -c 50",
+        "frames -c 50 --rate 2000 --size 200",
         "churn -c 8",
         "storm -c 300",
         "slow -c 100",
@@ -88,8 +111,8 @@ fn every_scenario_is_done_as_asked() {
         let (code, report) = run(&format!("{scenario} -t 0.3 {addr}"));
         assert_eq!(code, Some(0), "{scenario}: {report:#}");
         assert_eq!(
-            (report["lost"].as_u64(), report["incomplete"].is_null()),
-            (Some(0), true),
+            (report["lost"].as_u64(), report["incomplete"].is_null(), report["complete"].as_bool()),
+            (Some(0), true, Some(true)),
             "{scenario}: {report:#}"
         );
         assert!(report["run"]["done"].as_u64() > Some(0), "{scenario}: {report:#}");
@@ -110,6 +133,95 @@ fn lines_and_consoles_are_spoken_to_in_their_way() {
 }
 
 #[test]
+fn a_line_said_to_all_is_timed_until_the_last_has_it() {
+    for arguments in ["--shards 2", "--rate 50 --size 300"] {
+        let (_engine, addr) = chat();
+        let (code, report) = run(&format!("fanout -c 40 -t 0.5 {arguments} {addr}"));
+        assert_eq!(code, Some(0), "{report:#}");
+        let lines = report["run"]["done"].as_u64().unwrap();
+        assert!(lines > 0 && report["run"]["deliveries"].as_u64() >= Some(40 * lines), "{report:#}");
+        let (each, last) = (&report["latency_ns"], &report["last_delivery_ns"]);
+        assert!(last["p95"].as_u64() > Some(0) && last["max"].as_u64() >= each["max"].as_u64(), "{report:#}");
+    }
+}
+
+#[test]
+fn other_lines_than_were_sent_are_noticed() {
+    let (_engine, addr) = serve(Target::Lines);
+    let (code, report) = run(&format!("frames -c 5 -t 5 {addr}"));
+    assert_eq!((code, report["complete"].as_bool()), (Some(1), Some(false)), "{report:#}");
+    assert!(report["errors"].to_string().contains("does not end with the line"), "{report:#}");
+    // Nobody says it to the others.
+    let (_engine, addr) = serve(Target::Echo);
+    let (code, report) = run(&format!("fanout -c 5 -t 1.5 {addr}"));
+    assert_eq!(
+        (code, report["incomplete"].as_str()),
+        (Some(1), Some("no line reached every connection")),
+        "{report:#}"
+    );
+}
+
+#[test]
+fn a_target_that_dies_while_others_connect_is_given_up() {
+    let (engine, addr) = serve(Target::Echo);
+    let child = spawn(&format!("churn -c 8 -t 60 {addr}"));
+    while engine.stats().total().sends < 500 {
+        std::thread::yield_now();
+    }
+    engine.handle().stop();
+    engine.join().unwrap();
+    let (code, report) = outcome(&child.wait_with_output().unwrap());
+    assert_eq!((code, report["complete"].as_bool()), (Some(1), Some(false)), "{report:#}");
+    assert!(report["run"]["done"].as_u64() > Some(0), "{report:#}");
+}
+
+#[test]
+fn an_interrupt_leaves_partial_results() {
+    let (engine, addr) = serve(Target::Echo);
+    let child = spawn(&format!("pingpong -c 8 -t 60 {addr}"));
+    while engine.stats().total().sends < 500 {
+        std::thread::yield_now();
+    }
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    let (code, report) = outcome(&child.wait_with_output().unwrap());
+    assert_eq!((code, report["incomplete"].as_str()), (Some(1), Some("interrupted")), "{report:#}");
+    assert!(report["run"]["done"].as_u64() > Some(0), "{report:#}");
+}
+
+#[test]
+fn a_target_that_greets_nobody_any_more_is_said_to() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let closing = std::thread::spawn(move || listener.incoming().take(4).for_each(drop));
+    let (code, report) = run(&format!("pingpong -p telnet -c 4 -t 1 {addr}"));
+    closing.join().unwrap();
+    assert_eq!(code, Some(1), "{report:#}");
+    assert!(report["incomplete"].as_str().unwrap().contains("closed 4 connections before it greeted"), "{report:#}");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_before_anything_is() {
+    let check = |arguments: &str, words: &[&str]| {
+        let output = load(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    };
+    check("juggle 127.0.0.1:1", &["possible values", "fanout"]);
+    check(
+        "hold 127.0.0.1:1 -c 10000000 --shards 1 --keep-free 100000",
+        &["descriptors:", "memory:", "--shards says 1"],
+    );
+    check("pingpong 127.0.0.1:1 --pin 5000", &["CPU 5000"]);
+    let output = Command::new(env!("CARGO_BIN_EXE_megamux-load"))
+        .args(["pingpong", "127.0.0.1:1", "--json", "/nowhere/results.json"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "the results could not be kept");
+}
+
+#[test]
 fn a_target_that_refuses_or_lies_is_said_to() {
     let check = |arguments: &str, expect: &str, error: &str| {
         let (code, report) = run(arguments);
@@ -126,7 +238,7 @@ fn a_target_that_refuses_or_lies_is_said_to() {
 #[test]
 fn a_target_that_dies_leaves_partial_results() {
     let (engine, addr) = serve(Target::Echo);
-    let child = load(&format!("pingpong -t 60 {addr}")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = spawn(&format!("pingpong -t 60 {addr}"));
     // It dies when a few thousand answers have gone out.
     while engine.stats().total().sends < 5_000 {
         std::thread::yield_now();
@@ -135,8 +247,8 @@ fn a_target_that_dies_leaves_partial_results() {
     engine.join().unwrap();
     let (code, report) = outcome(&child.wait_with_output().unwrap());
     assert_eq!(
-        (code, report["incomplete"].as_str()),
-        (Some(1), Some("the target closed every connection")),
+        (code, report["complete"].as_bool(), report["incomplete"].as_str()),
+        (Some(1), Some(false), Some("the target closed every connection")),
         "{report:#}"
     );
     assert!(report["run"]["done"].as_u64() > Some(1_000) && report["lost"] == 500, "{report:#}");
