@@ -6,9 +6,15 @@
 //!      '---- sampled twice a second here -------'    sockets, kernel slab, resident memory: cost by slope
 //! ```
 //!
-//! Invariants: what is started is ended, and what is set in /proc/sys is set back, also when the run fails. Cost per connection is
-//! the slope of a least-squares line over the ramp, never one reading; both ends of a loopback connection are on this machine and wait in
-//! the same way, so that kernel memory is halved between them.
+//! The generator watches memory: it refuses what cannot fit, says after a tenth of the ramp what the rest will take, and stops while
+//! as much is free as it was told to keep.
+//!
+//! Invariants: what is started is ended, and what is set in /proc/sys is set back, also when the run fails; connections end in steps, and
+//! the server lives until its own are gone. Cost per connection is the slope of a least-squares line over the ramp, never one
+//! reading, and what is held in the end is counted from that line's beginning; both ends of a loopback connection are on this machine
+//! and wait in the same way, so that kernel memory is halved between them.
+
+mod plot;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -29,6 +35,10 @@ use crate::shell::{self, cargo};
 const SPARE: u64 = 400;
 /// How often memory is looked at.
 const SAMPLE: Duration = Duration::from_millis(500);
+/// When no more connections go for so long, none will.
+const STUCK: Duration = Duration::from_secs(10);
+/// Samples kept in the results.
+const KEPT: usize = 300;
 /// Two ends each.
 const ENDS: u64 = 2;
 /// What the records hold.
@@ -46,9 +56,18 @@ pub struct Options {
     /// Seconds to hold them
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     duration: u64,
+    /// Open at most so many per second
+    #[arg(long, value_name = "N")]
+    ramp: Option<u32>,
+    /// Memory in GiB that stays free; the ramp stops before it is touched
+    #[arg(long, value_name = "GIB", default_value_t = 3.0)]
+    keep_free: f64,
     /// Keep the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw memory over connections, and the latencies, as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -75,6 +94,8 @@ struct Sample {
     slab: f64,
     server: f64,
     load: f64,
+    /// Bytes of this machine that are neither free nor page cache.
+    used: f64,
 }
 
 pub fn run(options: &Options) -> Result<()> {
@@ -85,9 +106,16 @@ pub fn run(options: &Options) -> Result<()> {
     let _files = Raised::to("/proc/sys/fs/file-max", ENDS * options.connections + 100_000)?;
     let server = Server::start(&binaries, &directory, options)?;
     let report = directory.join("load.json");
+    // An old report is no report of this run.
+    let _ = fs::remove_file(&report);
+    let before = sockets().unwrap_or(0.0);
     let mut load = Command::new(binaries.join("megamux-load"));
     load.args(["hold", &server.addr, "--protocol", options.protocol.name()]);
     load.args(["--connections", &options.connections.to_string(), "--duration", &options.duration.to_string()]);
+    load.args(["--keep-free", &options.keep_free.to_string()]);
+    if let Some(ramp) = options.ramp {
+        load.args(["--ramp", &ramp.to_string()]);
+    }
     load.arg("--json").arg(&report).stdout(Stdio::null());
     let mut load = Process(load.spawn().context("cannot start megamux-load")?);
     let over = AtomicBool::new(false);
@@ -103,11 +131,17 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let text = fs::read_to_string(&report).context("megamux-load left no results")?;
     let load: Value = serde_json::from_str(&text)?;
+    wait_for_closes(before);
+    // Others on this machine have sockets, too.
+    let samples: Vec<_> = samples.iter().map(|sample| Sample { sockets: sample.sockets - before, ..*sample }).collect();
     let found = Found::new(options, &samples, &load);
     found.print();
     if let Some(path) = &options.json {
-        let all = serde_json::json!({ "load": load, "cost": found.cost.json(), "server_shards": shards(options)? });
-        fs::write(path, serde_json::to_string_pretty(&all)?)?;
+        let text = serde_json::to_string_pretty(&found.json(shards(options)?))?;
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(path) = &options.svg {
+        fs::write(path, plot::draw(&found)).with_context(|| format!("cannot write {}", path.display()))?;
     }
     match found.incomplete {
         Some(why) => bail!("incomplete: {why}"),
@@ -198,6 +232,27 @@ impl Drop for Raised {
     }
 }
 
+/// Waits until no more connections than before are left, or no more of them go: a server that is killed with a million open
+/// sends a million segments at once.
+fn wait_for_closes(before: f64) {
+    let (mut last, mut last_change) = (f64::MAX, Instant::now());
+    while let Some(now) = sockets().filter(|now| *now > before + SPARE as f64) {
+        if now < last {
+            (last, last_change) = (now, Instant::now());
+        }
+        if last_change.elapsed() > STUCK {
+            return;
+        }
+        thread::sleep(SAMPLE);
+    }
+}
+
+/// TCP sockets in use.
+fn sockets() -> Option<f64> {
+    let text = fs::read_to_string("/proc/net/sockstat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("TCP: inuse "))?.split_whitespace().next()?.parse().ok()
+}
+
 fn sample_until(over: &AtomicBool, server: u32, load: u32) -> Vec<Sample> {
     let mut samples = Vec::new();
     while !over.load(Ordering::Relaxed) {
@@ -214,25 +269,39 @@ fn sample(server: u32, load: u32) -> Option<Sample> {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib * 1024.0)
     };
-    let sockets = fs::read_to_string("/proc/net/sockstat").ok()?;
-    let sockets = sockets.lines().find_map(|line| line.strip_prefix("TCP: inuse "))?.split_whitespace().next()?;
     let own = |id: u32| kib(&format!("/proc/{id}/status"), "RssAnon:");
-    let slab = kib("/proc/meminfo", "Slab:")?;
-    Some(Sample { sockets: sockets.parse().ok()?, slab, server: own(server)?, load: own(load)? })
+    let memory = |name| kib("/proc/meminfo", name);
+    let cache = memory("Active(file):")? + memory("Inactive(file):")?;
+    let used = memory("MemTotal:")? - memory("MemFree:")? - cache;
+    Some(Sample { sockets: sockets()?, slab: memory("Slab:")?, server: own(server)?, load: own(load)?, used })
 }
 
 /// Bytes per connection.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Cost {
+    /// Of the kernel's slab, for one end.
     kernel: f64,
     server: f64,
     load: f64,
+    /// Of all this machine's memory: both ends, and whatever else it did meanwhile.
+    machine: f64,
 }
 
 impl Cost {
+    /// Of a figure's bytes per socket, of which a connection has two here.
+    fn of(per_socket: impl Fn(fn(&Sample) -> f64) -> f64) -> Cost {
+        Cost {
+            kernel: per_socket(|sample| sample.slab),
+            server: ENDS as f64 * per_socket(|sample| sample.server),
+            load: ENDS as f64 * per_socket(|sample| sample.load),
+            machine: ENDS as f64 * per_socket(|sample| sample.used),
+        }
+    }
+
     fn json(self) -> Value {
         serde_json::json!({
             "kernel_bytes_per_end": self.kernel, "server_bytes": self.server, "generator_bytes": self.load,
+            "machine_bytes": self.machine,
         })
     }
 }
@@ -241,27 +310,61 @@ impl Cost {
 struct Found<'a> {
     options: &'a Options,
     load: &'a Value,
-    cost: Cost,
+    samples: &'a [Sample],
+    ramp: Cost,
+    held: Cost,
     incomplete: Option<String>,
 }
 
 impl<'a> Found<'a> {
-    fn new(options: &'a Options, samples: &[Sample], load: &'a Value) -> Found<'a> {
-        // The ramp, without its first tenth, in which pools and tables are made.
+    fn new(options: &'a Options, samples: &'a [Sample], load: &'a Value) -> Found<'a> {
         let most = samples.iter().map(|sample| sample.sockets).fold(0.0, f64::max);
-        let ramp: Vec<&Sample> = samples.iter().filter(|sample| sample.sockets >= 0.1 * most).collect();
-        let of = |figure: fn(&Sample) -> f64| slope(ramp.iter().map(|sample| (sample.sockets, figure(sample))));
-        // Both ends are sockets here: a step of one socket is half a connection.
-        let cost = Cost {
-            kernel: of(|sample| sample.slab),
-            server: ENDS as f64 * of(|sample| sample.server),
-            load: ENDS as f64 * of(|sample| sample.load),
+        // Without their end.
+        let samples =
+            &samples[..samples.iter().rposition(|sample| sample.sockets >= 0.995 * most).map_or(0, |at| at + 1)];
+        let open = |share: f64| samples.iter().position(|sample| sample.sockets >= share * most).unwrap_or(0);
+        // Without the first tenth, in which pools and tables are made.
+        let ramp = &samples[open(0.1)..(open(0.995) + 1).min(samples.len())];
+        // The second half of the time they were held.
+        let held: Vec<&Sample> = samples.iter().filter(|sample| sample.sockets >= 0.995 * most).collect();
+        let held = &held[held.len() / 2..];
+        let line =
+            |figure: fn(&Sample) -> f64| Line::through(ramp.iter().map(|sample| (sample.sockets, figure(sample))));
+        let in_the_end = |figure: fn(&Sample) -> f64| {
+            let mean = held.iter().map(|sample| figure(sample)).sum::<f64>() / held.len().max(1) as f64;
+            (mean - line(figure).at_zero) / most.max(1.0)
         };
-        Found { options, load, cost, incomplete: load["incomplete"].as_str().map(str::to_owned) }
+        let incomplete = load["incomplete"].as_str().map(str::to_owned);
+        let (ramp, held) = (Cost::of(|figure| line(figure).slope), Cost::of(in_the_end));
+        Found { options, load, samples, ramp, held, incomplete }
+    }
+
+    /// Bytes that the goal would take of the server's machine.
+    fn extrapolated(&self) -> f64 {
+        GOAL * (self.held.kernel + self.held.server)
+    }
+
+    fn json(&self, shards: u64) -> Value {
+        let rows = self.kept().map(|sample| {
+            serde_json::json!({
+                "connections": sample.sockets / ENDS as f64, "slab": sample.slab, "server": sample.server,
+                "generator": sample.load, "used": sample.used,
+            })
+        });
+        serde_json::json!({
+            "protocol": self.options.protocol.name(), "load": self.load, "server_shards": shards,
+            "ramp": self.ramp.json(), "held": self.held.json(), "bytes_for_10_million": self.extrapolated(),
+            "samples": rows.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Samples over the whole run, few enough to be drawn.
+    fn kept(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().step_by(self.samples.len().div_ceil(KEPT).max(1))
     }
 
     fn print(&self) {
-        let Found { load, cost, .. } = self;
+        let load = self.load;
         let number = |path: &str| load.pointer(path).and_then(Value::as_f64).unwrap_or(0.0);
         let millis = |path: &str| number(path) / 1e6;
         println!(
@@ -283,30 +386,40 @@ impl<'a> Found<'a> {
             millis("/latency_ns/p999"),
             millis("/latency_ns/max"),
         );
+        for (when, cost) in [("by slope over the ramp", self.ramp), ("held in the end", self.held)] {
+            println!(
+                "per connection, {when}: kernel {:.0} B an end, server {:.0} B (generator {:.0} B; all this machine used {:.0} B)",
+                cost.kernel, cost.server, cost.load, cost.machine
+            );
+        }
         println!(
-            "per connection, by slope: kernel {:.0} B an end, server {:.0} B (generator {:.0} B)",
-            cost.kernel, cost.server, cost.load
-        );
-        println!(
-            "10,000,000 would take the server's machine 10^7 x ({:.0} + {:.0}) B = {:.1} GiB",
-            cost.kernel,
-            cost.server,
-            GOAL * (cost.kernel + cost.server) / f64::from(1 << 30)
+            "10,000,000 would take the server's machine 10^7 x ({:.0} kernel + {:.0} server) B = {:.1} GiB",
+            self.held.kernel,
+            self.held.server,
+            self.extrapolated() / f64::from(1 << 30)
         );
     }
 }
 
-/// The slope of the line with the least squared distance to the points.
-fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
-    let count = points.clone().count() as f64;
-    let mean = |of: fn((f64, f64)) -> f64| points.clone().map(of).sum::<f64>() / count;
-    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
-    let (mut over, mut under) = (0.0, 0.0);
-    for point in points {
-        over += (point.0 - x) * (point.1 - y);
-        under += (point.0 - x) * (point.0 - x);
+/// The line with the least squared distance to some points.
+struct Line {
+    slope: f64,
+    at_zero: f64,
+}
+
+impl Line {
+    fn through(points: impl Iterator<Item = (f64, f64)> + Clone) -> Line {
+        let count = points.clone().count().max(1) as f64;
+        let mean = |of: fn((f64, f64)) -> f64| points.clone().map(of).sum::<f64>() / count;
+        let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+        let (mut over, mut under) = (0.0, 0.0);
+        for point in points {
+            over += (point.0 - x) * (point.1 - y);
+            under += (point.0 - x) * (point.0 - x);
+        }
+        let slope = if under > 0.0 { over / under } else { 0.0 };
+        Line { slope, at_zero: y - slope * x }
     }
-    if under > 0.0 { over / under } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -314,9 +427,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slope_is_the_lines() {
-        assert_eq!(slope([(0.0, 5.0), (1.0, 8.0), (2.0, 11.0)].into_iter()), 3.0);
-        assert_eq!(slope([(1.0, 1.0)].into_iter()), 0.0);
+    fn a_line_goes_through_its_points() {
+        let line = Line::through([(1.0, 8.0), (2.0, 11.0), (3.0, 14.0)].into_iter());
+        assert_eq!((line.slope, line.at_zero), (3.0, 5.0));
+        assert_eq!(Line::through([(1.0, 1.0)].into_iter()).slope, 0.0);
+    }
+
+    /// A ramp of two sockets a sample at 10 B each, held with 2 B more.
+    #[test]
+    fn cost_is_the_ramps_slope_and_what_is_held_from_its_beginning() {
+        let sample = |sockets: f64, more: f64| {
+            let bytes = 1000.0 + sockets * (10.0 + more);
+            Sample { sockets, slab: bytes, server: bytes, load: bytes, used: bytes }
+        };
+        let ramp = (0..=100).map(|step| sample(f64::from(step) * 2.0, 0.0));
+        let samples: Vec<_> = ramp.chain((0..100).map(|_| sample(200.0, 2.0))).collect();
+        let options = Options {
+            connections: 100,
+            protocol: Protocol::Echo,
+            duration: 1,
+            ramp: None,
+            keep_free: 3.0,
+            json: None,
+            svg: None,
+        };
+        let load = serde_json::json!({ "latency_ns": { "distribution": [[0.0, 1000], [0.5, 2000], [0.99, 90000]] } });
+        let found = Found::new(&options, &samples, &load);
+        assert!((found.ramp.kernel - 10.0).abs() < 1e-6 && (found.ramp.server - 20.0).abs() < 1e-6);
+        assert!((found.held.kernel - 12.0).abs() < 1e-6 && (found.held.server - 24.0).abs() < 1e-6);
+        assert_eq!(found.json(1)["samples"].as_array().unwrap().len(), 201);
+        let svg = plot::draw(&found);
+        assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && svg.matches("<polyline").count() == 4, "{svg}");
     }
 
     #[test]
