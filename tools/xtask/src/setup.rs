@@ -26,6 +26,8 @@ const NEEDS: &[Need] = &[
     // Namespaces and their faults.
     Need { program: "ip", package: "iproute2" },
     Need { program: "nft", package: "nftables" },
+    // Samples of a running server.
+    Need { program: "perf", package: "linux-perf" },
     // Instruction counts.
     Need { program: "valgrind", package: "valgrind" },
     // libFuzzer is C++.

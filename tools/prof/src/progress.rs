@@ -1,0 +1,31 @@
+//! What is happening, as it happens: one line on standard error that is written over, on a terminal alone.
+
+use std::fmt;
+use std::io::{IsTerminal, Write};
+
+pub struct Progress {
+    terminal: bool,
+    shown: bool,
+}
+
+impl Progress {
+    pub fn new() -> Progress {
+        Progress { terminal: std::io::stderr().is_terminal(), shown: false }
+    }
+
+    /// Shows where it is.
+    pub fn say(&mut self, line: fmt::Arguments<'_>) {
+        if self.terminal {
+            self.shown = true;
+            let mut out = std::io::stderr().lock();
+            // Nobody to tell: nothing to do about it.
+            let _ = write!(out, "\r\x1b[K{line}").and_then(|()| out.flush());
+        }
+    }
+
+    /// Says it on a line of its own, that stays.
+    pub fn note(&mut self, line: fmt::Arguments<'_>) {
+        let clear = if std::mem::take(&mut self.shown) { "\r\x1b[K" } else { "" };
+        eprintln!("{clear}{line}");
+    }
+}
