@@ -166,11 +166,17 @@ impl<D: Driver> Shard<D> {
     }
 
     /// A connection stays on this shard: its peer's address is fetched, which for a Unix socket's tells at once that there is none.
+    /// What it says first is received with the same call, and comes after the address.
     pub(crate) fn welcome(&mut self, slot: u32) {
         let conn = self.core.conn(slot);
         conn.set(flag::CONTROL);
         let token = conn.token(Kind::Peer, slot);
         self.driver.peer(slot, token);
+        let facts = self.core.facts(slot);
+        // One that will be refused would only have to be cancelled.
+        if self.core.admission.has_room(&facts.count) {
+            self.receive_early(slot);
+        }
     }
 
     pub(crate) fn peer_fetched(&mut self, slot: u32, completion: Completion) {

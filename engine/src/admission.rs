@@ -134,6 +134,11 @@ impl Admission {
         Ok(Admit { source })
     }
 
+    /// Whether one more would fit, its source left aside. Others may be faster.
+    pub(crate) fn has_room(&self, listener: &ListenerCount) -> bool {
+        self.total.load(Relaxed) < self.config.total && listener.open.load(Relaxed) < listener.cap
+    }
+
     /// Counts the connection under another source; if that one is full the old source stays.
     pub(crate) fn rebind(&self, admit: &mut Admit, peer: Option<SocketAddr>) -> Result<(), Refusal> {
         let source = self.source(peer);

@@ -6,6 +6,7 @@
 //!
 //! What every driver must keep:
 //! - The slot of an accepted or dialled socket is the index of its descriptor, below [`Driver::slots`].
+//! - A slot's peer address comes before what a receive that was pushed after its fetch brings.
 //! - `close` frees the slot; its completion comes before any completion that reuses the slot.
 //! - Pushing never fails: a full submission queue is submitted on the spot.
 //! - Memory given to `send` is read until the completion of that send, and no longer.

@@ -17,10 +17,14 @@ pub(crate) const FIRST_LENT: u16 = 4;
 pub(crate) const LENT_BYTES: u32 = 768 << 10;
 /// Receive credit of one arming: what one connection may deliver before the shard has looked at it.
 pub(crate) const RECEIVE_CREDIT: u32 = 128 * 1024;
+/// The same of a connection's first receive, before its handler has heard of it.
+pub(crate) const EARLY_CREDIT: u32 = 16 * 1024;
 /// Multishot receives armed per ring. Cancelling one costs the kernel a search over its armed requests.
 pub(crate) const ARMED_RECEIVES: usize = 4096;
 /// A connection that was silent this long parks.
 pub(crate) const PARK_AFTER: Duration = Duration::from_secs(1);
+/// One that has said a first word, or none yet, parks already after this.
+pub(crate) const PARK_EARLY: Duration = Duration::from_millis(250);
 /// How often armed connections are looked at for parking: seldom, so that it costs a busy shard nothing.
 pub(crate) const PARK_EVERY: Duration = Duration::from_millis(50);
 /// Armed connections looked at each time.

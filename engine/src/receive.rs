@@ -1,7 +1,8 @@
 //! Receiving: how a connection waits for bytes, and their way into the handler.
 //!
-//! A connection starts parked on a one-shot poll. A poll that fires is followed by one receive; a second message within
-//! [`limits::PARK_AFTER`] promotes it to a multishot receive with credit, silence parks it again.
+//! A connection starts with a multishot receive of little credit, since most say something at once; silence parks it on a
+//! one-shot poll. A poll that fires is followed by one receive; a second message within [`limits::PARK_AFTER`] promotes it to
+//! a multishot receive with full credit.
 //! Pausing means not arming again: what the credit still allows is kept as unread. A connection that is not read for long
 //! is watched for its peer's end.
 //! Invariant: bytes reach the handler in order, each once; at most one receive or poll is in flight.
@@ -10,7 +11,7 @@ use std::collections::VecDeque;
 
 use crate::buffer::{Received, RecvBuf, Unread};
 use crate::close_reason::CloseReason;
-use crate::conn::{FilterState, Receive, State, flag};
+use crate::conn::{Conn, FilterState, Receive, State, flag};
 use crate::driver::{Completion, Driver, Payload};
 use crate::endpoint::caught;
 use crate::handler::FilterStatus;
@@ -41,6 +42,11 @@ pub(crate) struct Armed {
 }
 
 impl Armed {
+    /// Whether one more may be armed.
+    fn has_room(&self) -> bool {
+        self.slots.len() < limits::ARMED_RECEIVES
+    }
+
     /// When somebody has to be looked at again.
     pub(crate) fn next_look(&self, ended: Time) -> Option<Time> {
         // Threads that give buffers back wake nobody.
@@ -74,30 +80,35 @@ impl<D: Driver> Shard<D> {
         }
         let last_in_ms = conn.last_in_ms;
         let busy = conn.has(flag::BUSY) && self.core.since_ms(last_in_ms) < limits::PARK_AFTER;
-        let (how, kind) = match busy && self.armed.slots.len() < limits::ARMED_RECEIVES {
-            true => (Receive::Armed, Kind::Recv),
-            false => (Receive::Parked, Kind::Poll),
-        };
-        let token = self.core.conn(slot).token(kind, slot);
-        self.core.turn(slot, |conn| conn.receive = how);
-        match how {
-            Receive::Armed => {
-                self.core.stats.receives_armed.add(1);
-                match self.driver.caps().recv_budget {
-                    true => self.driver.recv_multishot(slot, token, limits::RECEIVE_CREDIT),
-                    // Without credit a multishot takes all that the pool has before anybody can stop it.
-                    false => self.driver.recv_once(slot, token),
-                }
-                let conn = self.core.conn(slot);
-                if !conn.has(flag::LISTED) {
-                    conn.set(flag::LISTED);
-                    self.armed.slots.push(slot);
-                }
-            }
-            _ => {
-                self.driver.poll_readable(slot, token);
-                self.shed(slot);
-            }
+        if busy && self.armed.has_room() {
+            return self.arm_multishot(slot, limits::RECEIVE_CREDIT);
+        }
+        let token = self.core.conn(slot).token(Kind::Poll, slot);
+        self.core.turn(slot, |conn| conn.receive = Receive::Parked);
+        self.driver.poll_readable(slot, token);
+        self.shed(slot);
+    }
+
+    /// The first receive of a connection that is not open yet. Its handler may not want to read, so it gets little credit.
+    pub(crate) fn receive_early(&mut self, slot: u32) {
+        if self.armed.has_room() {
+            self.arm_multishot(slot, limits::EARLY_CREDIT);
+        }
+    }
+
+    fn arm_multishot(&mut self, slot: u32, credit: u32) {
+        let token = self.core.conn(slot).token(Kind::Recv, slot);
+        self.core.turn(slot, |conn| conn.receive = Receive::Armed);
+        self.core.stats.receives_armed.add(1);
+        match self.driver.caps().recv_budget {
+            true => self.driver.recv_multishot(slot, token, credit),
+            // Without credit a multishot takes all that the pool has before anybody can stop it.
+            false => self.driver.recv_once(slot, token),
+        }
+        let conn = self.core.conn(slot);
+        if !conn.has(flag::LISTED) {
+            conn.set(flag::LISTED);
+            self.armed.slots.push(slot);
         }
     }
 
@@ -459,9 +470,17 @@ impl<D: Driver> Shard<D> {
             if !conn.has(flag::LISTED) || conn.receive != Receive::Armed {
                 self.armed.slots.swap_remove(self.armed.hand);
                 self.core.conn(slot).clear(flag::LISTED);
-            } else if self.core.since_ms(conn.last_in_ms) >= limits::PARK_AFTER {
+            } else if self.is_quiet(conn) {
                 self.cancel_receive(slot);
             }
+        }
+    }
+
+    fn is_quiet(&self, conn: &Conn) -> bool {
+        let silent = self.core.since_ms(conn.last_in_ms);
+        match conn.has(flag::BUSY) {
+            true => silent >= limits::PARK_AFTER,
+            false => silent.min(self.core.since_ms(conn.opened_ms)) >= limits::PARK_EARLY,
         }
     }
 

@@ -60,7 +60,7 @@ impl<D: Driver> Shard<D> {
         self.core.stats.bytes_out.add(taken as u64);
         let left = queue.queued_bytes();
         // A busy connection will want its queue and its timer again.
-        if left == 0 && conn.receive != Receive::Armed {
+        if left == 0 && !(conn.receive == Receive::Armed && conn.has(flag::BUSY)) {
             self.drop_queue(slot);
             self.cancel_stall_timer(slot);
         }

@@ -70,6 +70,8 @@ fn each_connection_takes_at_most(most: f64, counts: &'static Counts, connect: fn
             // One by one: what a crowd in one tick takes is not what each of it keeps.
             wait_until("it is open", || waiting() == clients.len() as u64);
         }
+        let parked = || engine.stats().total().connections.of(ConnState::Parked);
+        wait_until("all are parked", || parked() == clients.len() as u64);
         counts.in_use()
     };
     let few = grow_to(FEW);

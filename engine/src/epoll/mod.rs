@@ -44,6 +44,7 @@ use crate::buffer::{Pool, SendChain};
 use crate::driver::{Caps, Completion, Driver, DriverCounts, Payload, Wait};
 use crate::handoff::wake::Wake;
 use crate::id::ShardId;
+use crate::limits;
 use crate::net::{Dial, nofile_limit};
 use crate::ring::Mask;
 use crate::time::Time;
@@ -143,7 +144,8 @@ impl EpollDriver {
             accepting: VecDeque::new(),
             arrived: VecDeque::new(),
             datagrams_waiting: 0,
-            ready: VecDeque::new(),
+            // Parking ends many receives in one tick.
+            ready: VecDeque::with_capacity(limits::BATCH),
             looked: false,
             reserve: accept::spare(),
             inboxes: Arc::clone(&config.inboxes),

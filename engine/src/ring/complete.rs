@@ -1,8 +1,8 @@
 //! From the kernel's completions to the shard's.
 //!
 //! Invariants: a received range is counted in the pool here and reaches the shard in exactly one completion; a slot's close is
-//! handed over before anything about the connection that lives there next; what is the driver's own never
-//! leaves. Entries are copied out in chunks before they are looked at, so that the shared queue is free for the kernel
+//! handed over before anything about the connection that lives there next, and its peer's address before what was received;
+//! what is the driver's own never leaves. Entries are copied out in chunks before they are looked at, so that the shared queue is free for the kernel
 //! while its contents are worked on.
 
 use std::mem::MaybeUninit;
@@ -32,6 +32,8 @@ impl UringDriver {
     /// Moves at most `most` completions into `out`.
     pub(super) fn reap_queue(&mut self, pool: &mut Pool, out: &mut Vec<Completion>, most: usize) {
         let end = out.len() + most;
+        let room = self.ready.len().min(most);
+        out.extend(self.ready.drain(..room));
         let mut chunk = [const { MaybeUninit::uninit() }; CHUNK];
         while out.len() < end {
             // Each entry gives at most one completion at once, so these fit.
@@ -40,6 +42,9 @@ impl UringDriver {
             for entry in entries {
                 if let Some(completion) = self.convert(entry, pool) {
                     out.push(completion);
+                    if !self.early.is_empty() {
+                        self.release_early(out);
+                    }
                 }
             }
             if entries.len() < room {
@@ -64,7 +69,7 @@ impl UringDriver {
         }
         let completion = Completion { token, result, more, payload: Payload::None };
         match token.kind() {
-            Kind::Recv => Some(receive(completion, flags, pool)),
+            Kind::Recv => self.received(receive(completion, flags, pool)),
             // The ready events say nothing that the receive will not say better.
             Kind::Poll => Some(Completion { result: result.min(0), ..completion }),
             Kind::Watch => Some(Completion { result: hangup(result), ..completion }),
@@ -106,6 +111,23 @@ impl UringDriver {
             return None;
         }
         Some(completion)
+    }
+
+    /// Older kernels hand over what a multishot receive brings before operations that ended earlier in the same call.
+    #[inline]
+    pub(super) fn received(&mut self, completion: Completion) -> Option<Completion> {
+        if self.peers.is_fetching(completion.token.slot()) {
+            self.early.push(completion);
+            return None;
+        }
+        Some(completion)
+    }
+
+    /// What was received before an address that has come now.
+    #[cold]
+    pub(super) fn release_early(&mut self, out: &mut Vec<Completion>) {
+        let peers = &self.peers;
+        out.extend(self.early.extract_if(.., |early| !peers.is_fetching(early.token.slot())));
     }
 
     fn closed(&mut self, completion: Completion) -> Completion {

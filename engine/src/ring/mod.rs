@@ -99,6 +99,8 @@ pub(crate) struct UringDriver {
     closing: Vec<u64>,
     /// New connections in slots whose close is still to be reaped; see `arrived`.
     held: Vec<Completion>,
+    /// What was received before its connection's peer address came.
+    early: Vec<Completion>,
     /// Completions that are due to the shard but not in the kernel's queue.
     ready: Vec<Completion>,
     slots: u32,
@@ -146,6 +148,7 @@ impl UringDriver {
             rings: Arc::clone(&config.rings),
             closing: vec![0; slots.div_ceil(64) as usize],
             held: Vec::new(),
+            early: Vec::new(),
             ready: Vec::new(),
             slots,
             shrunk: sq < config.sq || cq < config.cq,

@@ -21,7 +21,7 @@ use crate::token::Token;
 /// All fetches of one driver.
 pub(super) struct Peers {
     by_command: bool,
-    /// Bytes of a peer's address, per slot; 0 for families that have none worth knowing.
+    /// Bytes of a peer's address, per slot; 0 for families that have none worth knowing. With [`FETCHING`].
     lengths: Vec<u8>,
     fetches: Vec<Fetch>,
     free: Vec<u32>,
@@ -34,6 +34,9 @@ pub(super) enum Start {
     /// Not at all: there is no address, and the place is as if a fetch had found that out.
     Nameless(u32),
 }
+
+/// Beside a length: the address is being fetched.
+const FETCHING: u8 = 1 << 7;
 
 struct Fetch {
     /// The token that the shard gave; the kernel gets one of ours, which names the place.
@@ -56,7 +59,13 @@ impl Peers {
 
     /// What was noted.
     pub(super) fn length(&self, slot: u32) -> u8 {
-        self.lengths[slot as usize]
+        self.lengths[slot as usize] & !FETCHING
+    }
+
+    /// Whether the address of the connection in a slot is still to come.
+    #[inline]
+    pub(super) fn is_fetching(&self, slot: u32) -> bool {
+        self.lengths[slot as usize] & FETCHING != 0
     }
 
     /// Takes a place and makes the entry that fetches into it; `own` turns a place into the entry's token.
@@ -70,8 +79,10 @@ impl Peers {
         fetch.token = token;
         let length = self.lengths.get(slot as usize).copied().unwrap_or(0);
         if length == 0 {
-            Start::Nameless(place)
-        } else if self.by_command {
+            return Start::Nameless(place);
+        }
+        self.lengths[slot as usize] |= FETCHING;
+        if self.by_command {
             let address = fetch.storage.as_ptr().cast();
             Start::Fetch(ops::peer_name(slot, own(place), address, u32::from(length)))
         } else {
@@ -82,6 +93,7 @@ impl Peers {
     /// Reads what the kernel left; the result is for the shard.
     pub(super) fn complete(&mut self, place: u32, result: i32) -> (Token, i32) {
         let fetch = &mut self.fetches[place as usize];
+        self.lengths[fetch.token.slot() as usize] &= !FETCHING;
         if result < 0 {
             fetch.address = None;
             return (fetch.token, result);

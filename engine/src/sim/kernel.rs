@@ -36,6 +36,8 @@ pub(super) struct Kernel {
     pub(super) slots: Vec<Option<EndId>>,
     /// Slots whose close is to be an RST.
     pub(super) resets: Vec<bool>,
+    /// Slots whose peer's address is being fetched.
+    pub(super) fetching: Vec<bool>,
     pub(super) pushed: Vec<Op>,
     pub(super) active: Vec<Op>,
     pub(super) ready: VecDeque<Ready>,
@@ -100,6 +102,7 @@ impl Kernel {
             woken: Arc::default(),
             slots: vec![None; slots as usize],
             resets: vec![false; slots as usize],
+            fetching: vec![false; slots as usize],
             pushed: Vec::new(),
             active: Vec::new(),
             ready: VecDeque::new(),

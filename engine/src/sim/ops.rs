@@ -49,6 +49,7 @@ impl Net {
     pub(super) fn submit(&mut self, shard: usize, mut op: Op) {
         match &mut op.what {
             What::Cancel { target } => return self.cancel(shard, *target, op.token),
+            What::Peer { slot } => self.kernels[shard].fetching[*slot as usize] = true,
             What::Poll { spurious, .. } => *spurious = self.rng.chance(self.faults.spurious),
             What::Dial { .. } if self.rng.chance(self.faults.dial_failure / 3) => op.not_before = Time::NEVER,
             What::Dial { .. } => {
@@ -108,7 +109,7 @@ impl Net {
             What::Accept { listener } => kernel.has_waiting(*listener),
             What::Poll { slot, spurious } => *spurious || end(*slot).readable(),
             What::Watch { slot } => end(*slot).fin || end(*slot).broken,
-            What::Recv { slot, .. } => end(*slot).readable(),
+            What::Recv { slot, .. } => end(*slot).readable() && !kernel.fetching[*slot as usize],
             What::Send { slot, .. } => end(*slot).broken || self.room(kernel.end(*slot)) > 0,
             What::DatagramRecv { socket } => {
                 kernel.sockets[*socket as usize].as_ref().is_some_and(|socket| !socket.arrived.is_empty())
@@ -129,6 +130,7 @@ impl Net {
             What::Recv { slot, credit } => return self.run_recv(shard, op, slot, credit),
             What::Send { .. } => return self.run_send(shard, op),
             What::Peer { slot } => {
+                self.kernels[shard].fetching[slot as usize] = false;
                 let end = &self.ends[self.kernels[shard].end(slot)];
                 let (addr, result) = if end.broken { (None, -libc::ENOTCONN) } else { (end.remote, 0) };
                 self.post_ready(shard, token, result, false, Carried::Peer(addr));
@@ -238,7 +240,8 @@ impl Net {
 
     fn run_recv(&mut self, shard: usize, op: Op, slot: u32, credit: Credit) -> Option<Op> {
         let end = self.kernels[shard].end(slot);
-        if op.ending && (self.ends[end].unread.is_empty() || self.rng.chance(500)) {
+        let fetching = self.kernels[shard].fetching[slot as usize];
+        if op.ending && (fetching || self.ends[end].unread.is_empty() || self.rng.chance(500)) {
             self.complete(shard, op.token, -libc::ECANCELED);
             return None;
         }

@@ -87,7 +87,9 @@ fn the_pressure_of_a_paused_connection_reaches_its_peer() {
         }
     };
     assert_eq!(blocked, ErrorKind::WouldBlock);
-    assert_eq!(engine.stats().total().bytes_in, 0, "nothing was read");
+    // The first receive is armed before the handler is asked, and has credit for so much.
+    let read = engine.stats().total().bytes_in;
+    assert!(read <= 16 * 1024, "{read} bytes were read");
     engine.handle().stop();
     crate::harness::join(engine);
 }

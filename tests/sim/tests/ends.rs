@@ -82,7 +82,9 @@ fn a_peer_that_finished_first_and_reset_then_is_noticed_too() {
         let mut builder = builder(config(1));
         builder.listen(Listen::tcp(ADDR), &NO_SERVICE, |_| Napper(None)).unwrap();
         let mut sim = simulate(seed, Faults::gentle(seed), builder);
-        sim.connect(ADDR, Script::new().send("x").await_bytes(1).finish().wait(30 * SECOND).reset());
+        // Silent at first, so that it is parked and no receive outlives the one that brings "x".
+        let script = Script::new().wait(2 * SECOND).send("x").await_bytes(1);
+        sim.connect(ADDR, script.finish().wait(30 * SECOND).reset());
         sim.quiesce(60 * SECOND);
         assert_eq!(closes(&sim, CloseReason::PeerReset), 1);
         sim.finish(SECOND);

@@ -139,6 +139,31 @@ fn peers_are_named_by_command_and_by_descriptor<D: Real>() {
     }
 }
 
+fn what_is_received_comes_after_a_peers_name_that_was_asked_for_before<D: Real>() {
+    for mask in ["", "-peer_cmd"] {
+        let mut bench = Bench::<D>::masked(mask);
+        if D::IS_RING && mask.is_empty() && !have(bench.driver.caps().peer_cmd, "peer names by command") {
+            continue;
+        }
+        let (slot, mut client) = bench.connection();
+        client.write_all(b"hello").unwrap();
+        // The bytes have arrived when the socket is readable.
+        let poll = bench.token(Kind::Poll, slot);
+        bench.driver.poll_readable(slot, poll);
+        bench.wait(poll);
+        let peer = bench.token(Kind::Peer, slot);
+        bench.driver.peer(slot, peer);
+        let recv = bench.recv_multishot(slot, 0);
+        while bench.seen.len() < 2 {
+            bench.turn(Wait::For(DEADLINE));
+        }
+        let order: Vec<_> = bench.seen.iter().map(|completion| completion.token).collect();
+        assert_eq!(order, [peer, recv], "{mask}");
+        let received = bench.take(recv).unwrap();
+        assert_eq!(bench.data(&received), b"hello");
+    }
+}
+
 fn a_peer_that_is_gone_leaves_a_place_to_take<D: Real>() {
     for mask in ["", "-peer_cmd"] {
         let mut bench = Bench::<D>::masked(mask);
@@ -187,6 +212,7 @@ on_both!(
     a_full_table_ends_the_accept_and_a_free_slot_revives_it,
     a_listener_is_closed_after_its_accept,
     peers_are_named_by_command_and_by_descriptor,
+    what_is_received_comes_after_a_peers_name_that_was_asked_for_before,
     a_peer_that_is_gone_leaves_a_place_to_take,
     either_side_may_close_half,
 );

@@ -93,6 +93,21 @@ fn an_accept_that_overtakes_its_slots_close_is_held_back() {
 }
 
 #[test]
+fn what_overtakes_its_connections_peer_address_is_held_back() {
+    // As older kernels may report it; newer ones keep the order.
+    let mut bench = Bench::new();
+    let (slot, _client) = bench.connection();
+    let (peer, recv) = (bench.token(Kind::Peer, slot), bench.token(Kind::Recv, slot));
+    let early = Completion { token: recv, result: 1, more: true, payload: Payload::None };
+    assert!(bench.driver.received(early).is_some());
+    bench.driver.peer(slot, peer);
+    assert!(bench.driver.received(early).is_none());
+    bench.turn(Wait::For(DEADLINE));
+    let order: Vec<_> = bench.seen.iter().map(|completion| completion.token).collect();
+    assert_eq!(order, [peer, recv]);
+}
+
+#[test]
 fn sends_are_bounded_and_their_places_come_back() {
     let mut bench = Bench::new();
     let (socket, _) = bench.datagram_socket();
