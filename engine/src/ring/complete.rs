@@ -32,7 +32,9 @@ impl UringDriver {
     /// Moves at most `most` completions into `out`.
     pub(super) fn reap_queue(&mut self, pool: &mut Pool, out: &mut Vec<Completion>, most: usize) {
         let end = out.len() + most;
-        let room = self.ready.len().min(most);
+        // Before anything about the connections that live in their slots next.
+        self.reap_closes(out, most);
+        let room = self.ready.len().min(end - out.len());
         out.extend(self.ready.drain(..room));
         let mut chunk = [const { MaybeUninit::uninit() }; CHUNK];
         while out.len() < end {
@@ -73,14 +75,20 @@ impl UringDriver {
             // The ready events say nothing that the receive will not say better.
             Kind::Poll => Some(Completion { result: result.min(0), ..completion }),
             Kind::Watch => Some(Completion { result: hangup(result), ..completion }),
-            Kind::Accept => self.accepted(completion),
+            Kind::Accept => {
+                if let Ok(slot) = u32::try_from(result)
+                    && let Some(Some(listener)) = self.listeners.get(token.slot() as usize)
+                {
+                    self.peers.note(slot, listener.peer_length);
+                }
+                Some(completion)
+            }
             Kind::Passed => {
                 if let Ok(slot) = u32::try_from(result) {
                     self.peers.note(slot, token.aux());
                 }
-                self.arrived(Completion { token: token.with_other_aux(0), ..completion })
+                Some(Completion { token: token.with_other_aux(0), ..completion })
             }
-            Kind::Close => Some(self.closed(completion)),
             Kind::DatagramRecv => {
                 let received = self.datagrams.received(token.slot(), result);
                 let payload = if received { Payload::Datagram(token.slot()) } else { Payload::None };
@@ -91,26 +99,20 @@ impl UringDriver {
         }
     }
 
-    pub(super) fn accepted(&mut self, completion: Completion) -> Option<Completion> {
-        if let Ok(slot) = u32::try_from(completion.result)
-            && let Some(Some(listener)) = self.listeners.get(completion.token.slot() as usize)
+    /// Reports the closes that the kernel has taken: it has executed those.
+    fn reap_closes(&mut self, out: &mut Vec<Completion>, most: usize) {
+        if self.closing.is_empty() {
+            return;
+        }
+        let taken = self.ring.taken();
+        let end = out.len() + most;
+        while out.len() < end
+            && let Some(&(place, token)) = self.closing.front()
+            && place < taken
         {
-            self.peers.note(slot, listener.peer_length);
+            self.closing.pop_front();
+            out.push(Completion { token, result: 0, more: false, payload: Payload::None });
         }
-        self.arrived(completion)
-    }
-
-    /// A slot is free for the kernel as soon as it has executed the close, and an accept (or another shard) may fill it and
-    /// report that before the close itself is reported. Such a connection is held back.
-    fn arrived(&mut self, completion: Completion) -> Option<Completion> {
-        let Ok(slot) = u32::try_from(completion.result) else {
-            return Some(completion);
-        };
-        if self.closing[slot as usize / 64] & 1 << (slot % 64) != 0 {
-            self.held.push(completion);
-            return None;
-        }
-        Some(completion)
     }
 
     /// Older kernels hand over what a multishot receive brings before operations that ended earlier in the same call.
@@ -128,16 +130,6 @@ impl UringDriver {
     pub(super) fn release_early(&mut self, out: &mut Vec<Completion>) {
         let peers = &self.peers;
         out.extend(self.early.extract_if(.., |early| !peers.is_fetching(early.token.slot())));
-    }
-
-    fn closed(&mut self, completion: Completion) -> Completion {
-        let slot = completion.token.slot();
-        self.closing[slot as usize / 64] &= !(1 << (slot % 64));
-        if !self.held.is_empty() {
-            let freed = self.held.extract_if(.., |held| held.result == slot as i32);
-            self.ready.extend(freed);
-        }
-        completion
     }
 
     fn convert_own(&mut self, completion: Completion) -> Option<Completion> {
@@ -166,7 +158,7 @@ impl UringDriver {
                 }
                 None
             }
-            Own::Option | Own::Probe | Own::Message => None,
+            Own::Option | Own::Probe | Own::Message | Own::Close => None,
         }
     }
 }

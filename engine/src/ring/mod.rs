@@ -27,6 +27,7 @@ mod sys;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -58,6 +59,8 @@ use crate::waker::EventWaker;
 
 /// The kernel's bound on a table of direct descriptors.
 const MOST_SLOTS: u32 = 1 << 20;
+/// A wait may delay the report of a close by so long. Longer than a tick of the kernel's, so that its timer costs nothing.
+const CLOSE_SEEN: Duration = Duration::from_millis(10);
 /// How long a dropped driver waits for the kernel to let go of its memory.
 const TEARDOWN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -95,10 +98,8 @@ pub(crate) struct UringDriver {
     datagrams: Datagrams,
     waker: Arc<EventWaker>,
     rings: Arc<Rings>,
-    /// One bit per slot: closed, but its completion not yet reaped.
-    closing: Vec<u64>,
-    /// New connections in slots whose close is still to be reaped; see `arrived`.
-    held: Vec<Completion>,
+    /// Closes that are still to be reported: as which entry each was pushed, and its token.
+    closing: VecDeque<(u64, Token)>,
     /// What was received before its connection's peer address came.
     early: Vec<Completion>,
     /// Completions that are due to the shard but not in the kernel's queue.
@@ -146,8 +147,7 @@ impl UringDriver {
             datagrams: Datagrams::default(),
             waker: Arc::new(waker),
             rings: Arc::clone(&config.rings),
-            closing: vec![0; slots.div_ceil(64) as usize],
-            held: Vec::new(),
+            closing: VecDeque::new(),
             early: Vec::new(),
             ready: Vec::new(),
             slots,
@@ -168,12 +168,6 @@ impl UringDriver {
     fn poll_wakes(&mut self) {
         // SAFETY: the entry points at nothing; the eventfd stays open with `self.waker`.
         unsafe { self.ring.push(ops::poll_wakes(self.waker.fd(), own(Own::Wake, 0))) };
-    }
-
-    fn push_close(&mut self, slot: u32, token: Token) {
-        self.closing[slot as usize / 64] |= 1 << (slot % 64);
-        // SAFETY: the entry points at nothing.
-        unsafe { self.ring.push(ops::close(slot, token)) };
     }
 }
 
@@ -288,7 +282,9 @@ impl Driver for UringDriver {
     }
 
     fn close(&mut self, slot: u32, token: Token) {
-        self.push_close(slot, token);
+        // SAFETY: the entry points at nothing.
+        let place = unsafe { self.ring.push_uncounted(ops::close_silently(slot, own(Own::Close, slot))) };
+        self.closing.push_back((place, token));
     }
 
     fn cancel(&mut self, target: Token, token: Token) {
@@ -338,7 +334,15 @@ impl Driver for UringDriver {
     }
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        self.ring.enter(if self.ready.is_empty() { wait } else { Wait::No })
+        let wait = match wait {
+            _ if !self.ready.is_empty() => Wait::No,
+            _ if self.closing.is_empty() => wait,
+            // Nobody waits for a close, but somebody may look.
+            Wait::No => Wait::No,
+            Wait::For(most) => Wait::For(most.min(CLOSE_SEEN)),
+            Wait::Batch { want, min_wait, most } => Wait::Batch { want, min_wait, most: most.min(CLOSE_SEEN) },
+        };
+        self.ring.enter(wait)
     }
 
     fn reap(&mut self, pool: &mut Pool, out: &mut Vec<Completion>, most: usize) {

@@ -83,6 +83,11 @@ pub(super) fn close(slot: u32, token: Token) -> Entry {
     opcode::Close::new(Fixed(slot)).build().user_data(token.bits())
 }
 
+/// The same; only a failure completes. The kernel closes a direct descriptor as it takes the entry.
+pub(super) fn close_silently(slot: u32, token: Token) -> Entry {
+    close(slot, token).flags(Flags::SKIP_SUCCESS)
+}
+
 pub(super) fn cancel(target: Token, token: Token) -> Entry {
     opcode::AsyncCancel::new(target.bits()).build().user_data(token.bits())
 }

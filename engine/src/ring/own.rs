@@ -26,6 +26,8 @@ pub(super) enum Own {
     Probe = 9,
     /// A message of the probe to its own ring: a completion without an operation.
     Message = 10,
+    /// The close of a connection, of which only a failure completes.
+    Close = 11,
 }
 
 /// The token of an own operation.
@@ -52,13 +54,14 @@ impl Own {
             8 => Option,
             9 => Probe,
             10 => Message,
+            11 => Close,
             _ => return None,
         })
     }
 
     /// Whether it was counted as an operation: those that complete only when they fail are not.
     fn counted(self) -> bool {
-        !matches!(self, Own::DialOption | Own::Option | Own::Message)
+        !matches!(self, Own::DialOption | Own::Option | Own::Message | Own::Close)
     }
 }
 
@@ -78,7 +81,8 @@ mod tests {
     #[test]
     fn what_it_is_survives_the_round_trip() {
         use Own::*;
-        for what in [Wake, Peer, DatagramSend, DialSocket, DialOption, DialConnect, DialClose, Option, Probe, Message] {
+        let dials = [DialSocket, DialOption, DialConnect, DialClose];
+        for what in [Wake, Peer, DatagramSend, Option, Probe, Message, Close].into_iter().chain(dials) {
             assert_eq!(Own::of(own(what, 7)), Some(what));
             assert_eq!(own(what, 7).slot(), 7);
         }

@@ -51,6 +51,10 @@ pub(super) struct Ring {
     name: RingName,
     /// Entries that came while the submission queue was full and could not be submitted.
     waiting: VecDeque<Entry>,
+    /// Entries pushed so far.
+    pushed: u64,
+    /// Which of those the kernel may not have seen complete only if they fail.
+    silent: VecDeque<u64>,
     in_flight: usize,
     min_wait: bool,
     counts: DriverCounts,
@@ -71,6 +75,8 @@ impl Ring {
             freedom,
             name,
             waiting: VecDeque::new(),
+            pushed: 0,
+            silent: VecDeque::new(),
             in_flight: 0,
             min_wait: false,
             counts: DriverCounts::default(),
@@ -127,16 +133,33 @@ impl Ring {
     pub(super) unsafe fn push(&mut self, entry: Entry) {
         self.in_flight += 1;
         // SAFETY: the caller's.
-        unsafe { self.push_uncounted(entry) }
+        unsafe { self.put(entry) }
     }
 
-    /// Queues an operation that completes only if it fails.
+    /// Queues an operation that completes only if it fails; says as the how many-th entry. See [`Ring::taken`].
     ///
     /// # Safety
     ///
     /// What the entry points at must be static, or outlive a later operation on the same socket that does complete.
     #[inline]
-    pub(super) unsafe fn push_uncounted(&mut self, entry: Entry) {
+    pub(super) unsafe fn push_uncounted(&mut self, entry: Entry) -> u64 {
+        self.silent.push_back(self.pushed);
+        // SAFETY: the caller's.
+        unsafe { self.put(entry) };
+        self.pushed - 1
+    }
+
+    /// How many entries the kernel has taken. What it does at once is done for those.
+    pub(super) fn taken(&mut self) -> u64 {
+        self.pushed - (self.uring.submission().len() + self.waiting.len()) as u64
+    }
+
+    /// # Safety
+    ///
+    /// See [`Ring::push`].
+    #[inline]
+    unsafe fn put(&mut self, entry: Entry) {
+        self.pushed += 1;
         // SAFETY: the caller's.
         if !self.waiting.is_empty() || unsafe { self.uring.submission().push(&entry) }.is_err() {
             self.push_full(entry);
@@ -179,6 +202,9 @@ impl Ring {
         if !self.waiting.is_empty() {
             self.refill();
         }
+        if !self.silent.is_empty() {
+            self.forget_silent();
+        }
         let queue = self.uring.submission();
         let count = queue.len() as u32;
         let overflown = queue.cq_overflow();
@@ -200,6 +226,14 @@ impl Ring {
             Err(error) => return self.bear(error),
         }
         Ok(())
+    }
+
+    /// Forgets what the kernel has taken of the entries that nobody waits for.
+    fn forget_silent(&mut self) {
+        let taken = self.taken();
+        while self.silent.front().is_some_and(|&place| place < taken) {
+            self.silent.pop_front();
+        }
     }
 
     fn wait(&self, count: u32, want: u32, min_wait: Duration, most: Duration) -> io::Result<u32> {
@@ -259,9 +293,10 @@ impl Ring {
     /// Everything this driver starts can be cancelled at once, so the loop ends after a few rounds; a kernel that
     /// does not let go for `patience` makes continuing unsafe, and panics. `last` sees what comes in the meantime.
     pub(super) fn teardown(&mut self, patience: Duration, mut last: impl FnMut(&cqueue::Entry)) {
+        self.forget_silent();
         let unseen = self.uring.submission().len() + self.waiting.len();
         self.waiting.clear();
-        self.in_flight = self.in_flight.saturating_sub(unseen);
+        self.in_flight -= unseen - self.silent.len();
         let deadline = std::time::Instant::now() + patience;
         while self.in_flight > 0 {
             let timeout = Timespec::from(Duration::from_millis(100));

@@ -11,6 +11,6 @@ use super::{Mask, Rings, UringConfig, UringDriver, probe};
 use crate::driver::tests::{DEADLINE, QUIET, have, write};
 use crate::driver::{Completion, Driver, Payload, Wait};
 use crate::id::ShardId;
-use crate::token::{Kind, Token};
+use crate::token::Kind;
 
 type Bench = crate::driver::tests::Bench<UringDriver>;
