@@ -256,11 +256,14 @@ impl<D: Driver> Shard<D> {
 
     /// Opens a connection to its handler.
     pub(crate) fn open(&mut self, slot: u32) {
-        self.core.turn(slot, |conn| conn.state = State::Open);
         let EndpointId(endpoint) = self.core.conn(slot).endpoint;
         if self.endpoints[usize::from(endpoint)].is_behind() {
             self.core.count_refused(slot, RefusalCause::ServiceBehind);
             return self.core.close(slot, CloseReason::Refused);
+        }
+        self.core.turn(slot, |conn| conn.state = State::Open);
+        if let Some(extra) = &mut self.core.conn(slot).extra {
+            extra.dialed_to = None;
         }
         self.call(slot, |endpoint, core| endpoint.open(core, slot));
         if self.core.conn(slot).why.is_some() {

@@ -11,6 +11,7 @@ use crate::buffer::{Remainder, SendQueue};
 use crate::close_reason::CloseReason;
 use crate::handler::Filter;
 use crate::id::{ConnId, EndpointId, Origin, ShardId, TimerKey};
+use crate::net::Route;
 use crate::timer::TimerId;
 use crate::token::{Kind, Token, next_generation};
 
@@ -144,6 +145,8 @@ pub(crate) struct Extra {
     pub(crate) timers: Vec<Option<(TimerKey, TimerId)>>,
     /// How it came to be, if not by accept.
     pub(crate) origin: Option<Origin>,
+    /// Where it was dialled to, until it opens: a dial that ends before has failed.
+    pub(crate) dialed_to: Option<Box<Route>>,
     /// Where `upgrade` sends it after the callback, and with what.
     pub(crate) upgrade: Option<(EndpointId, Vec<u8>)>,
 }

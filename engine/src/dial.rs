@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::close_reason::CloseReason;
 use crate::conn::State;
 use crate::core::DialRequest;
 use crate::driver::{Completion, Driver};
@@ -79,8 +80,23 @@ impl<D: Driver> Shard<D> {
                 libc::ESHUTDOWN
             }
         };
-        if self.core.conn(slot).state == State::Joining {
-            self.dial_failed(DialRequest { endpoint, route, tag }, io::Error::from_raw_os_error(errno));
+        match self.core.conn(slot).state {
+            State::Joining => {
+                self.dial_failed(DialRequest { endpoint, route, tag }, io::Error::from_raw_os_error(errno));
+            }
+            State::Opening => self.core.conn(slot).extra().dialed_to = Some(Box::new(route)),
+            _ => {}
+        }
+    }
+
+    /// A connection ended that never opened: if it was dialled, that has failed.
+    pub(crate) fn ended_unopened(&mut self, slot: u32, why: CloseReason) {
+        let conn = self.core.conn(slot);
+        let (endpoint, origin) = (conn.endpoint, conn.origin());
+        let route = conn.extra.as_mut().and_then(|extra| extra.dialed_to.take());
+        if let (Origin::Dialed(tag), Some(route)) = (origin, route) {
+            let error = io::Error::new(io::ErrorKind::ConnectionAborted, format!("ended before it opened: {why}"));
+            self.dial_failed(DialRequest { endpoint, route: *route, tag }, error);
         }
     }
 

@@ -25,6 +25,8 @@ impl<D: Driver> Shard<D> {
         self.core.stats.closes.of(why).add(1);
         if was_open {
             self.endpoints[usize::from(endpoint)].closed(&mut self.core, slot, why);
+        } else {
+            self.ended_unopened(slot, why);
         }
         self.cancel_handler_timers(slot);
         self.cancel_idle_timer(slot);
