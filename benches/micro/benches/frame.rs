@@ -64,14 +64,18 @@ fn send_queue(criterion: &mut Criterion) {
         let encoded = Frame::from(vec![7; size]).share();
         group.bench_function(format!("16 copies of {size} B"), |b| {
             b.iter(|| {
-                (0..16).for_each(|_| queue.push_copy(black_box(&encoded), &mut chunks));
+                for _ in 0..16 {
+                    queue.push_copy(black_box(&encoded), &mut chunks);
+                }
                 flush(&mut queue, &mut chunks);
             });
         });
         // Without an open chunk, frames are queued as they are.
         group.bench_function(format!("16 frames of {size} B"), |b| {
             b.iter(|| {
-                (0..16).for_each(|_| queue.push_frame(black_box(&encoded).clone()));
+                for _ in 0..16 {
+                    queue.push_frame(black_box(&encoded).clone());
+                }
                 flush(&mut queue, &mut chunks);
             });
         });
