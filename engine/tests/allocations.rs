@@ -56,6 +56,9 @@ fn each_connection_takes_at_most(most: f64, counts: &'static Counts, connect: fn
     // themselves it is full, and what lies between them is what connections take.
     const FEW: usize = 4096;
     const MANY: usize = 8192;
+    /// A fresh connection is received from at once, until it has been silent: what that takes at a time is bounded by
+    /// how many are fresh, not by how many there are.
+    const FRESH: usize = 1024;
     let Some((engine, addr)) = start(counts, Reply::Frame) else {
         return;
     };
@@ -69,9 +72,11 @@ fn each_connection_takes_at_most(most: f64, counts: &'static Counts, connect: fn
             clients.push(connect(addr));
             // One by one: what a crowd in one tick takes is not what each of it keeps.
             wait_until("it is open", || waiting() == clients.len() as u64);
+            if clients.len().is_multiple_of(FRESH) {
+                let parked = || engine.stats().total().connections.of(ConnState::Parked);
+                wait_until("all are parked", || parked() == clients.len() as u64);
+            }
         }
-        let parked = || engine.stats().total().connections.of(ConnState::Parked);
-        wait_until("all are parked", || parked() == clients.len() as u64);
         counts.in_use()
     };
     let few = grow_to(FEW);
