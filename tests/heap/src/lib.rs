@@ -1,6 +1,9 @@
 //! A global allocator that counts, for tests and programs of tests that measure what things take of the heap.
 //!
-//! ```ignore
+//! ```
+//! # fn main() {}
+//! use megamux_heap_tests::Counting;
+//!
 //! #[global_allocator]
 //! static COUNTING: Counting = Counting;
 //! ```

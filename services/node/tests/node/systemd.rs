@@ -1,9 +1,14 @@
 //! Under a service manager: what it is told, sockets that it passes, and the watchdog. The test plays the manager.
 
+#[cfg(any(feature = "echo", feature = "http"))]
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
+#[cfg(feature = "echo")]
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::UnixDatagram;
+#[cfg(feature = "http")]
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
