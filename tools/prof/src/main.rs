@@ -11,7 +11,6 @@
 //! process it is (`process`). Nothing here changes what the server does; what a look costs it is in docs/profiling.md.
 
 mod chrome;
-mod client;
 mod flame;
 mod folded;
 mod perf;
@@ -30,7 +29,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use client::Source;
+use megamux_client::Source;
 
 const NOTES: &str = "\
 ADDR is where the server's HTTP listener is: 127.0.0.1:8080, [::1]:8080 or unix:/path.

@@ -8,8 +8,8 @@ use std::io;
 use anyhow::{Context, Result, bail};
 
 use crate::Target;
-use crate::client::Client;
 use crate::ticks::Stretch;
+use megamux_client::Client;
 
 /// A running server.
 #[derive(Debug, Clone)]

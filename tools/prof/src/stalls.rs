@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::client::{Client, ClientError};
 use crate::process::Process;
 use crate::progress::Progress;
 use crate::stack::{Stack, Symbols};
 use crate::ticks::{Stretch, Tick, TraceError};
 use crate::{Target, seconds};
+use megamux_client::{Client, ClientError};
 
 /// Connections that are tried for each shard until one is served by it.
 const ATTEMPTS: usize = 32;

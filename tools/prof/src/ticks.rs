@@ -2,7 +2,7 @@
 //!
 //! Invariant: a text that is not exactly what this version knows is refused, never half understood.
 
-use crate::client::{Client, ClientError};
+use megamux_client::{Client, ClientError};
 
 /// The phases of a tick, in order.
 pub const PHASES: [&str; 6] = ["enter", "reap", "dispatch", "service", "resume", "flush"];

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::chrome::Writer;
-use crate::client::Client;
 use crate::progress::Progress;
 use crate::ticks::Stretch;
 use crate::{Target, seconds};
+use megamux_client::Client;
 
 /// Between two rounds that brought little: a request is itself a tick of the shard that is asked.
 const PAUSE: Duration = Duration::from_millis(5);

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::client::Client;
 use crate::process::Process;
 use crate::{Target, seconds};
+use megamux_client::Client;
 
 const SCRIPT: &str = include_str!("../uring.bt");
 const TRACEPOINTS: [&str; 2] = ["/sys/kernel/tracing/events/io_uring", "/sys/kernel/debug/tracing/events/io_uring"];

@@ -4,7 +4,6 @@
 //! cells that anyone may read, and one scrape is one request to the server's HTTP listener.
 //! Must not know what a shard is made of: all it has are the documented metric names.
 
-mod fetch;
 mod metrics;
 mod plain;
 mod screen;
@@ -14,10 +13,11 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
-use fetch::{FetchError, Source};
+use megamux_client::{Client, Source};
 use metrics::Snapshot;
 use screen::{Key, Screen};
 use view::View;
@@ -117,9 +117,9 @@ fn live(cli: &Cli) -> anyhow::Result<()> {
     }
 }
 
-fn look(source: &Source) -> Result<Snapshot, FetchError> {
-    let text = source.fetch()?;
-    Snapshot::read(&text, Instant::now()).ok_or(FetchError::NotMegamux)
+fn look(source: &Source) -> anyhow::Result<Snapshot> {
+    let text = Client::connect(source)?.get("/metrics")?;
+    Snapshot::read(&text, Instant::now()).context("these are not the figures of a megamux server")
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -5,6 +5,7 @@
 use std::io;
 use std::time::Duration;
 
+use megamux_client::Source;
 use ratatui::DefaultTerminal;
 use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
@@ -13,7 +14,6 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Row as TableRow, Table};
 
-use crate::fetch::Source;
 use crate::plain::uptime;
 use crate::view::{COLUMNS, Column, Row, View};
 

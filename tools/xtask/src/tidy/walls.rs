@@ -2,7 +2,7 @@
 //!
 //! Read from `cargo metadata`, so they hold for what is built and cannot rot. Dev-dependencies pass all walls but one:
 //! nobody ships them, yet only tests may use what lives in tools, benches, tests and examples. Of tests, what depends on
-//! nothing is a helper for the tests of all.
+//! nothing is a helper for the tests of all; of tools, what has no program is a helper for the tools.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -79,6 +79,10 @@ impl<'a> Member<'a> {
     fn is_test_helper(&self) -> bool {
         self.room == "tests" && self.package.dependencies.is_empty()
     }
+
+    fn is_tool_helper(&self) -> bool {
+        self.room == "tools" && self.package.targets_of_kind("bin").is_empty()
+    }
 }
 
 /// What is wrong with one declared dependency; `to` is absent for a crate of somebody else.
@@ -88,7 +92,8 @@ fn edge(from: &Member<'_>, name: &str, to: Option<&Member<'_>>, kind: Kind) -> O
     {
         let for_tests = kind == Kind::Dev && (from.room == "tests" || to.is_test_helper());
         let between_tests = from.room == "tests" && to.is_test_helper();
-        return (!for_tests && !between_tests)
+        let between_tools = from.room == "tools" && to.is_tool_helper();
+        return (!for_tests && !between_tests && !between_tools)
             .then(|| format!("nothing depends on {}: move what you need of {name} to its owner", to.room));
     }
     if kind == Kind::Dev {
@@ -186,18 +191,21 @@ mod tests {
     const SKIP: (&str, &str) = ("tests/skip", "megamux-skip-tests");
     const MICRO: (&str, &str) = ("benches/micro", "megamux-micro");
     const XTASK: (&str, &str) = ("tools/xtask", "xtask");
+    const CLIENT: (&str, &str) = ("tools/client", "megamux-client");
     const KV: (&str, &str) = ("examples/kv", "megamux-kv-example");
 
     fn package(folder: &str, name: &str, dependencies: Value) -> Value {
+        let kind = if folder == CLIENT.0 { "lib" } else { "bin" };
         json!({
-            "id": name, "name": name, "version": "0.1.0", "license": "MIT", "targets": [],
+            "id": name, "name": name, "version": "0.1.0", "license": "MIT",
+            "targets": [{ "name": name, "kind": [kind], "src_path": "" }],
             "manifest_path": format!("/w/{folder}/Cargo.toml"), "dependencies": dependencies,
         })
     }
 
     /// A workspace of all rooms in which one package has one dependency.
     fn check_edge(from: (&str, &str), to: &str, kind: Option<&str>, fine: bool) {
-        let all = [ENGINE, EVENT, HTTP, CONSOLE, NODE, SIM, SKIP, MICRO, XTASK, KV];
+        let all = [ENGINE, EVENT, HTTP, CONSOLE, NODE, SIM, SKIP, MICRO, XTASK, CLIENT, KV];
         let packages: Vec<Value> = all
             .iter()
             .map(|member| {
@@ -250,7 +258,7 @@ mod tests {
     #[test]
     fn nothing_depends_on_what_is_not_shipped() {
         for from in [ENGINE, HTTP, CONSOLE, NODE, KV, XTASK] {
-            for to in [SIM, MICRO, XTASK, KV] {
+            for to in [SIM, MICRO, XTASK, KV].into_iter().chain((from != XTASK).then_some(CLIENT)) {
                 check_edge(from, to.1, None, false);
                 check_edge(from, to.1, Some("dev"), false);
             }
@@ -259,6 +267,8 @@ mod tests {
             check_edge(SIM, to.1, Some("dev"), true);
         }
         check_edge(SIM, MICRO.1, None, false);
+        check_edge(XTASK, CLIENT.1, None, true);
+        check_edge(CLIENT, XTASK.1, None, false);
         check_edge(ENGINE, SKIP.1, None, false);
         for from in [ENGINE, HTTP, CONSOLE, NODE, SIM] {
             check_edge(from, SKIP.1, Some("dev"), true);

@@ -1,4 +1,4 @@
-//! A connection to the server's HTTP listener: one request after the other, over TCP or a Unix socket, bounded in time and size.
+//! A tool's connection to a server's HTTP listener: one request after the other, over TCP or a Unix socket, bounded in time and size.
 //!
 //! Invariant: an answer that did not come in time is still the next one to be taken.
 
