@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -48,9 +48,22 @@ impl FromStr for Source {
         match text.strip_prefix("unix:") {
             Some("") => Err("a path belongs behind unix:".into()),
             Some(path) => Ok(Source::Unix(path.into())),
-            None => text.parse().map(Source::Tcp).map_err(|_| "give 127.0.0.1:8080, [::1]:8080 or unix:/path".into()),
+            None => resolve(text).map(Source::Tcp).map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidInput => {
+                    "give 127.0.0.1:8080, [::1]:8080, a name with a port, or unix:/path".into()
+                }
+                _ => error.to_string(),
+            }),
         }
     }
+}
+
+/// What an address with a port means, or a name with one: of several addresses the first of IPv4, as loopback is what most want.
+/// [`io::ErrorKind::InvalidInput`] if it is neither.
+pub fn resolve(text: &str) -> io::Result<SocketAddr> {
+    let found: Vec<SocketAddr> = text.to_socket_addrs()?.collect();
+    let chosen = found.iter().find(|addr| addr.is_ipv4()).or(found.first()).copied();
+    chosen.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
 }
 
 impl fmt::Display for Source {
@@ -192,7 +205,10 @@ mod tests {
         check("127.0.0.1:8080", Some("127.0.0.1:8080"));
         check("unix:/run/m.sock", Some("unix:/run/m.sock"));
         check("unix:", None);
-        check("localhost:80", None);
+        check("[::1]:80", Some("[::1]:80"));
+        check("localhost:80", Some("127.0.0.1:80"));
+        check("localhost", None);
+        check("8080", None);
     }
 
     #[test]

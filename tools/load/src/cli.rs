@@ -1,5 +1,6 @@
 //! The command line: its words and their help. What they mean together is decided in `plan`.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use megamux_engine::net::Addr;
 const USAGE: &str = "megamux-load [OPTIONS] <SCENARIO> <TARGET>";
 
 const NOTES: &str = "\
-TARGET is 127.0.0.1:7777, [::1]:7777 or unix:/path.
+TARGET is 127.0.0.1:7777, [::1]:7777, localhost:7777 or unix:/path. Counts may be written 20k or 1M, times 30s, 2m or 1h.
 
 Without --rate each connection sends again when its answer has come (closed loop). With --rate messages are sent when they \
 are due, whatever the target does, and latency counts from when they were due (open loop).
@@ -37,10 +38,10 @@ pub struct Cli {
     #[arg(value_enum, required_unless_present = "completions")]
     pub scenario: Option<Scenario>,
     /// What to do it to
-    #[arg(value_name = "TARGET", required_unless_present = "completions")]
+    #[arg(value_name = "TARGET", value_parser = target, required_unless_present = "completions")]
     pub target: Option<Addr>,
     /// Connections [default: 500; bulk and churn 64, slow and fanout 1000, hold and storm 10000]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = count::<u32>)]
     pub connections: Option<u32>,
     /// What the target speaks [default: echo; frames and fanout lines]
     #[arg(short, long, value_enum)]
@@ -52,13 +53,13 @@ pub struct Cli {
     #[arg(short, long, value_name = "N")]
     pub depth: Option<u32>,
     /// Messages per second over all connections, sent when due (open loop)
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = count::<u64>)]
     pub rate: Option<u64>,
     /// Seconds to measure, after the ramp
     #[arg(short = 't', long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub duration: Duration,
     /// Open at most so many connections per second
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<u32>)]
     pub ramp: Option<u32>,
     /// hold: this share of the connections sends a message every second
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0, value_parser = percent)]
@@ -142,8 +143,32 @@ pub enum Protocol {
     Telnet,
 }
 
+fn target(text: &str) -> Result<Addr, String> {
+    text.parse::<Addr>().or_else(|unknown| {
+        megamux_client::resolve(text).map(Addr::Tcp).map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => unknown.to_string(),
+            _ => error.to_string(),
+        })
+    })
+}
+
+/// A number, in thousands or millions if it says so.
+fn count<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    let (digits, unit) = unit(text, &[("k", 1_000.0), ("M", 1_000_000.0)]);
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit as u64));
+    let number = number.ok_or("a whole number, such as 500, 20k or 1M")?;
+    T::try_from(number).map_err(|_| "that is too many".into())
+}
+
+/// What stands before a unit, and how much the unit is.
+fn unit<'a>(text: &'a str, units: &[(&str, f64)]) -> (&'a str, f64) {
+    let found = units.iter().find_map(|(unit, worth)| Some((text.strip_suffix(unit)?, *worth)));
+    found.unwrap_or((text, 1.0))
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "a number of seconds")?;
+    let (digits, unit) = unit(text, &[("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)]);
+    let seconds = unit * digits.parse::<f64>().map_err(|_| "a number of seconds, or such as 500ms, 30s, 2m or 1h")?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(time) if time >= Duration::from_millis(100) && seconds <= 86_400.0 => Ok(time),
         _ => Err("from 0.1 to 86400 seconds".into()),

@@ -41,6 +41,8 @@ pub struct Conn {
     greeted: bool,
     /// We are the ones that end it.
     ending: bool,
+    /// It sends without end, and reads nothing.
+    flooding: bool,
 }
 
 /// Times of unanswered messages. One is the rule, and needs no memory of its own.
@@ -138,7 +140,7 @@ impl Client {
         let len = data.len();
         data.consume(len);
         heard.map_err(|error| {
-            self.gauges.error(error);
+            self.gauges.wrong_answer(error);
             CloseReason::ProtocolError
         })
     }
@@ -166,7 +168,7 @@ impl Handler for Client {
             Scenario::Frames | Scenario::Fanout => Wire::default(),
             _ => Wire::new(self.plan.number(self.shard, number)),
         };
-        let mut conn = Conn { wire, due: Due::default(), greeted, ending: false };
+        let mut conn = Conn { wire, due: Due::default(), greeted, ending: false, flooding: false };
         if greeted {
             self.ready(cx, &mut conn);
         }
@@ -191,7 +193,7 @@ impl Handler for Client {
         }
         self.reply = reply;
         let mut answers = answers.map_err(|error| {
-            self.gauges.error(error);
+            self.gauges.wrong_answer(error);
             CloseReason::ProtocolError
         })?;
         if !conn.greeted && answers > 0 {
@@ -218,7 +220,8 @@ impl Handler for Client {
             }
             Order::Flood => {
                 // The target may well end it.
-                conn.ending = true;
+                (conn.ending, conn.flooding) = (true, true);
+                Cells::add(&self.cells().flooding, 1);
                 cx.pause_read();
                 // Much more than any socket buffers hold, whatever the size of a message.
                 for _ in 0..(8 << 20) / self.plan.size.max(64) {
@@ -234,6 +237,7 @@ impl Handler for Client {
     }
 
     fn on_close(&mut self, cx: &mut EndpointCx<'_, Pacer>, conn: Conn, why: CloseReason) {
+        Cells::add(&self.cells().flooding, u64::from(conn.flooding).wrapping_neg());
         self.count_open(u64::MAX);
         if !conn.ending && !self.gauges.is(Phase::Over) {
             Cells::add(&self.cells().lost, 1);

@@ -34,6 +34,8 @@ pub struct Cells {
     pub opened: AtomicU64,
     pub open: AtomicU64,
     pub failed_dials: AtomicU64,
+    /// Of the open ones, those that only flood: nothing tells them that the target is gone.
+    pub flooding: AtomicU64,
     /// Connections that ended although nobody here had asked for it, and those of them that were never greeted.
     pub lost: AtomicU64,
     pub turned_away: AtomicU64,
@@ -51,6 +53,8 @@ pub struct Gauges {
     phase: AtomicU32,
     /// No new connections: memory is short, or the target is gone.
     halted: AtomicBool,
+    /// Something came back that is no answer.
+    misunderstood: AtomicBool,
     shards: Box<[Cells]>,
     errors: Mutex<BTreeMap<String, u64>>,
     pub rounds: Rounds,
@@ -64,6 +68,7 @@ impl Gauges {
             opened: AtomicU64::new(0),
             open: AtomicU64::new(0),
             failed_dials: AtomicU64::new(0),
+            flooding: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
             done: AtomicU64::new(0),
@@ -75,6 +80,7 @@ impl Gauges {
         Gauges {
             phase,
             halted,
+            misunderstood: AtomicBool::new(false),
             shards: (0..shards).map(cells).collect(),
             errors: Mutex::default(),
             rounds: Rounds::new(),
@@ -104,6 +110,16 @@ impl Gauges {
 
     pub fn is_halted(&self) -> bool {
         self.halted.load(Ordering::Relaxed)
+    }
+
+    /// Counts what a target answered wrongly.
+    pub fn wrong_answer(&self, what: impl ToString) {
+        self.misunderstood.store(true, Ordering::Relaxed);
+        self.error(what);
+    }
+
+    pub fn is_misunderstood(&self) -> bool {
+        self.misunderstood.load(Ordering::Relaxed)
     }
 
     /// Counts an error by its words.

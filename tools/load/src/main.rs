@@ -28,7 +28,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::cli::Cli;
 use crate::plan::Plan;
@@ -43,8 +43,12 @@ const KILLED: i32 = 130;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Some(shell) = cli.completions {
-        clap_complete::generate(shell, &mut Cli::command(), "megamux-load", &mut std::io::stdout());
-        return ExitCode::SUCCESS;
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "megamux-load", &mut script);
+        return match report::print(&script) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failure(&error, INCOMPLETE),
+        };
     }
     let plan = match Plan::new(&cli).map_err(anyhow::Error::from) {
         Ok(plan) => can_write(cli.json.as_deref()).map(|()| Arc::new(plan)),
@@ -52,20 +56,19 @@ fn main() -> ExitCode {
     };
     let plan = match plan {
         Ok(plan) => plan,
-        Err(error) => {
-            eprintln!("megamux-load: {error:#}");
-            return ExitCode::from(UNFIT);
-        }
+        Err(error) => return failure(&error, UNFIT),
     };
     let interrupted = interrupted();
     match run::run(&plan, &interrupted).and_then(|report| report.deliver(cli.json.as_deref()).map(|()| report)) {
         Ok(report) if report.complete => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(INCOMPLETE),
-        Err(error) => {
-            eprintln!("megamux-load: {error:#}");
-            ExitCode::from(INCOMPLETE)
-        }
+        Err(error) => failure(&error, INCOMPLETE),
     }
+}
+
+fn failure(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("megamux-load: {error:#}");
+    ExitCode::from(code)
 }
 
 /// Whether the results can be kept is to be known before they are made.
@@ -75,11 +78,13 @@ fn can_write(path: Option<&Path>) -> anyhow::Result<()> {
     file.map(drop).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Set by the first interrupt, which ends the run; the second ends the process.
+/// Set by the first interrupt (or `timeout`'s signal), which ends the run; the second ends the process.
 fn interrupted() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
-    // Without them an interrupt ends the process at once, as it does anyway.
-    let _ = signal_hook::flag::register_conditional_shutdown(SIGINT, KILLED, Arc::clone(&flag));
-    let _ = signal_hook::flag::register(SIGINT, Arc::clone(&flag));
+    for signal in [SIGINT, SIGTERM] {
+        // Without them an interrupt ends the process at once, as it does anyway.
+        let _ = signal_hook::flag::register_conditional_shutdown(signal, KILLED, Arc::clone(&flag));
+        let _ = signal_hook::flag::register(signal, Arc::clone(&flag));
+    }
     flag
 }

@@ -225,8 +225,10 @@ impl Service for Pacer {
     /// What it keeps of a connection is that there is one.
     const SCOPE: Scope = Scope::Connection;
 
-    fn on_input(&mut self, _: &mut ServiceCx<'_, Self>, conn: ConnId, input: Input<()>) {
+    fn on_input(&mut self, cx: &mut ServiceCx<'_, Self>, conn: ConnId, input: Input<()>) {
         match input {
+            // Its dial was under way when the run ended.
+            Input::Open(_) if self.gauges.is(Phase::Over) => cx.send(conn, Order::Reset),
             Input::Open(_) => {
                 self.gauges.known.fetch_add(1, Ordering::Relaxed);
                 self.places.insert(conn, self.conns.len());

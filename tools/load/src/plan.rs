@@ -53,6 +53,8 @@ pub enum PlanError {
     Lines,
     #[error("fanout has one message under way, or as many as --rate makes: no --depth")]
     FanoutDepth,
+    #[error("slow takes at least 2 connections: one of them does not read")]
+    Slow,
     #[error("--pin names CPU {0}, which this process may not use")]
     Pin(usize),
     #[error("--prompt cannot be empty")]
@@ -171,6 +173,9 @@ fn check(
     if cli.rate == Some(0) || cli.rate.is_some() && matches!(scenario, Scenario::Churn | Scenario::Storm) {
         return Err(PlanError::Rate);
     }
+    if scenario == Scenario::Slow && connections < 2 {
+        return Err(PlanError::Slow);
+    }
     let usable = rustix::thread::sched_getaffinity(None).ok();
     if let Some(cpu) =
         cli.pin.iter().find(|cpu| usable.is_some_and(|usable| **cpu >= CpuSet::MAX_CPU || !usable.is_set(**cpu)))
@@ -218,6 +223,13 @@ mod tests {
     }
 
     #[test]
+    fn names_and_units_are_understood() {
+        let plan = plan("pingpong localhost:7 -c 2k --rate 1M -t 2m").unwrap();
+        assert_eq!((plan.target.to_string().as_str(), plan.connections), ("127.0.0.1:7", 2_000));
+        assert_eq!((plan.rate, plan.duration), (Some(1_000_000), Duration::from_secs(120)));
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_in_words() {
         let check = |arguments: &str, expect: &str| match plan(arguments) {
             Err(error) => assert!(error.contains(expect), "{arguments}: {error}"),
@@ -225,7 +237,10 @@ mod tests {
         };
         check("pingpong", "TARGET");
         check("juggle 127.0.0.1:7", "possible values");
-        check("pingpong localhost:7", "not resolved");
+        check("pingpong localhost", "no address");
+        check("pingpong 127.0.0.1:7 -c 5x", "20k");
+        check("pingpong 127.0.0.1:7 -c 5000M", "too many");
+        check("slow 127.0.0.1:7 -c 1", "at least 2");
         check("pingpong 127.0.0.1:7 -c 0", "--connections");
         check("pingpong 127.0.0.1:7 --size 0", "--size is from 1");
         check("frames 127.0.0.1:7 --size 5", "--size is from 6");

@@ -32,17 +32,25 @@ impl Progress {
         let mut out = std::io::stderr().lock();
         // Nobody to tell: nothing to do about it.
         let _ = match self.terminal {
-            true => write!(out, "\r\x1b[K{line}"),
+            // The terminal cuts what is wider than it is (DECAWM off): a second line could not be written over.
+            true => write!(out, "\r\x1b[K\x1b[?7l{line}\x1b[?7h"),
             false => writeln!(out, "{line}"),
         };
         let _ = out.flush();
     }
 
+    /// Takes back what was said and is to be written over.
+    pub fn clear(&mut self) {
+        if self.terminal && self.last.take().is_some() {
+            eprint!("\r\x1b[K");
+        }
+    }
+
     /// Says it in any case, on a line of its own.
     pub fn note(&mut self, line: fmt::Arguments<'_>) {
         if !self.quiet {
-            let clear = if self.terminal && self.last.is_some() { "\r\x1b[K" } else { "" };
-            eprintln!("{clear}{line}");
+            self.clear();
+            eprintln!("{line}");
             self.last = (!self.terminal).then(Instant::now);
         }
     }

@@ -1,6 +1,7 @@
 //! The results: what a run came to, as text for people and JSON for programs.
 
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::Context;
@@ -117,20 +118,17 @@ impl Report {
         self.incomplete.get_or_insert_with(|| why.into());
     }
 
-    /// Prints the text, or the JSON where it is to go.
+    /// Prints the text, or the JSON where it is to go. The text comes first: what cannot be kept is at least seen.
     pub fn deliver(&self, json: Option<&Path>) -> anyhow::Result<()> {
-        let Some(path) = json else {
-            print!("{}", self.text());
-            return Ok(());
-        };
-        let text = serde_json::to_string_pretty(self)? + "\n";
-        if path == Path::new("-") {
-            print!("{text}");
-            return Ok(());
+        let as_json = || Ok::<_, anyhow::Error>(serde_json::to_string_pretty(self)? + "\n");
+        match json {
+            None => print(self.text().as_bytes()),
+            Some(path) if path == Path::new("-") => print(as_json()?.as_bytes()),
+            Some(path) => {
+                print(self.text().as_bytes())?;
+                std::fs::write(path, as_json()?).with_context(|| format!("cannot write {}", path.display()))
+            }
         }
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        print!("{}", self.text());
-        Ok(())
     }
 
     fn text(&self) -> String {
@@ -140,13 +138,14 @@ impl Report {
             lines.push(format!("INCOMPLETE: {why}"));
         }
         lines.push(format!(
-            "{} on {}: {} connections, {} B, depth {}, {} shards",
+            "{} on {}: {} connections, {} B, depth {}, {} shard{}",
             self.scenario,
             self.target,
             grouped(self.connections.into()),
             self.message_bytes,
             self.depth,
-            self.shards
+            self.shards,
+            if self.shards == 1 { "" } else { "s" }
         ));
         let per_second = if ramp.seconds > 0.0 { (ramp.opened as f64 / ramp.seconds) as u64 } else { 0 };
         lines.push(format!(
@@ -156,7 +155,7 @@ impl Report {
             grouped(per_second),
             grouped(ramp.failed_dials)
         ));
-        if ramp.opened == 0 {
+        if run.seconds == 0.0 {
             lines.extend(self.errors.iter().map(|(error, count)| format!("error    {count} x {error}")));
             return lines.join("\n") + "\n";
         }
@@ -178,15 +177,19 @@ impl Report {
             let per_second = (deliveries as f64 / run.seconds.max(0.001)) as u64;
             lines.push(format!("         {} deliveries ({}/s)", grouped(deliveries), grouped(per_second)));
         }
-        lines.push(format!(
-            "latency  p50 {}  p90 {}  p99 {}  p99.9 {}  max {}{}",
-            span(latency.p50),
-            span(latency.p90),
-            span(latency.p99),
-            span(latency.p999),
-            span(latency.max),
-            if self.rate_asked.is_some() || self.scenario == "hold" { "  (from when due)" } else { "" }
-        ));
+        let due = if self.rate_asked.is_some() || self.scenario == "hold" { "  (from when due)" } else { "" };
+        let answered = latency.count > 0;
+        lines.extend(answered.then(|| {
+            format!(
+                "latency  p50 {}  p90 {}  p99 {}  p99.9 {}  max {}{}",
+                span(latency.p50),
+                span(latency.p90),
+                span(latency.p99),
+                span(latency.p999),
+                span(latency.max),
+                due
+            )
+        }));
         if let Some(last) = &self.last_delivery_ns {
             let (p50, p95, max) = (span(last.p50), span(last.p95), span(last.max));
             lines.push(format!("to all   p50 {p50}  p95 {p95}  max {max}  (last delivery of a line)"));
@@ -196,5 +199,14 @@ impl Report {
             lines.push(format!("error    {count} x {error}"));
         }
         lines.join("\n") + "\n"
+    }
+}
+
+/// To standard output. Whoever closed it has read enough.
+pub fn print(text: &[u8]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("cannot write to standard output"),
     }
 }

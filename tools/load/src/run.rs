@@ -30,7 +30,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A storm may take so long, whatever the duration asked for.
 const STORM: Duration = Duration::from_secs(300);
 
-/// A churn in which nothing is served for so long, and nothing is open, has no target any more.
+/// A churn or storm in which nothing is served for so long, and nothing is open, has no target any more.
 const SILENT: Duration = Duration::from_secs(1);
 /// A ramp of so many says what memory the rest will take when a tenth is open.
 const MANY: u64 = 100_000;
@@ -49,7 +49,8 @@ pub fn run(plan: &Arc<Plan>, interrupted: &AtomicBool) -> anyhow::Result<Report>
         interrupted,
     };
     run.ramp();
-    if run.report.complete || run.gauges.sum(|cells| &cells.open) > 0 {
+    let is_open = run.gauges.sum(|cells| &cells.open) > 0;
+    if run.report.complete || is_open && !run.is_interrupted() {
         run.measure();
     }
     let report = run.end();
@@ -129,6 +130,10 @@ impl Running<'_> {
         self.progress.note(format_args!("opened {} in {:.2} s", line.0, line.1));
     }
 
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
     fn dial(&self, number: u64) -> bool {
         let own = number / u64::from(self.plan.shards);
         let shard = self.plan.shard_of(number);
@@ -137,9 +142,10 @@ impl Running<'_> {
 
     fn say_ramp(&mut self, opened: u64, goal: u64, failed: u64, began: Instant) {
         let rate = opened as f64 / began.elapsed().as_secs_f64().max(0.001);
-        let left = (goal.saturating_sub(opened)) as f64 / rate.max(1.0);
+        let left = (goal.saturating_sub(opened)) as f64 / rate;
+        let left = if opened > 0 { format!(", {left:.0} s left") } else { String::new() };
         self.progress.say(format_args!(
-            "ramp {}/{} ({}/s, {left:.0} s left), {} failed",
+            "ramp {}/{} ({}/s{left}), {} failed",
             grouped(opened),
             grouped(goal),
             grouped(rate as u64),
@@ -163,7 +169,7 @@ impl Running<'_> {
     fn trouble(&self, opened: u64, failed: u64, last_change: Instant) -> Option<String> {
         let errors =
             || self.gauges.errors().into_iter().max_by_key(|(_, count)| *count).map_or_else(String::new, |(e, _)| e);
-        if self.interrupted.load(Ordering::Relaxed) {
+        if self.is_interrupted() {
             return Some("interrupted".into());
         }
         if opened == 0 && failed > 0 {
@@ -255,15 +261,16 @@ impl Running<'_> {
 
     /// Why to stop measuring, if there is a reason.
     fn cut_short(&self, last_change: Instant) -> Option<&'static str> {
-        let none_open = self.gauges.sum(|cells| &cells.open) == 0;
+        let none_open = self.gauges.sum(|cells| &cells.open) <= self.gauges.sum(|cells| &cells.flooding);
         match self.plan.scenario {
-            _ if self.interrupted.load(Ordering::Relaxed) => Some("interrupted"),
+            _ if self.is_interrupted() => Some("interrupted"),
             // The ramp left as much as was asked for; what is under way may take some of that.
             _ if free().is_some_and(|free| free < self.plan.keep_free / 2) => Some("memory ran short"),
             Scenario::Churn if none_open && last_change.elapsed() > SILENT => {
                 Some("the target takes no connections any more")
             }
             Scenario::Churn => None,
+            _ if none_open && self.gauges.is_misunderstood() => Some("what came back was no answer, see the errors"),
             _ if none_open => Some("the target closed every connection"),
             Scenario::Fanout if self.gauges.sum(|cells| &cells.lost) > 0 => Some("the target closed a connection"),
             _ => None,
@@ -273,6 +280,7 @@ impl Running<'_> {
     /// Everybody comes back, and is served.
     fn storm(&mut self, before: u64, goal: u64, began: Instant) {
         let (mut last, mut last_change) = (0, began);
+        let refused = self.gauges.sum(|cells| &cells.failed_dials);
         loop {
             let served = self.gauges.sum(|cells| &cells.done) - before;
             self.say_run(before, began);
@@ -282,10 +290,17 @@ impl Running<'_> {
             if served != last {
                 (last, last_change) = (served, Instant::now());
             }
-            let interrupted = self.interrupted.load(Ordering::Relaxed);
-            if interrupted || last_change.elapsed() > STUCK || began.elapsed() > STORM {
+            let gone = self.gauges.sum(|cells| &cells.open) == 0
+                && self.gauges.sum(|cells| &cells.failed_dials) > refused
+                && last_change.elapsed() > SILENT;
+            let interrupted = self.is_interrupted();
+            if interrupted || gone || last_change.elapsed() > STUCK || began.elapsed() > STORM {
                 let left = grouped(goal - served);
-                let when = if interrupted { "interrupted: " } else { "" };
+                let when = match interrupted {
+                    true => "interrupted: ",
+                    false if gone => "the target takes no connections any more: ",
+                    false => "",
+                };
                 self.report.cut_short(format!("{when}{left} connections did not come back"));
                 return;
             }
@@ -297,8 +312,12 @@ impl Running<'_> {
         let latencies = self.gauges.latencies();
         let done = self.gauges.sum(|cells| &cells.done) - before;
         let seconds = began.elapsed().as_secs_f64().max(0.001);
+        let whole = match self.plan.scenario {
+            Scenario::Storm => String::new(),
+            _ => format!("/{}", self.plan.duration.as_secs_f64()),
+        };
         self.progress.say(format_args!(
-            "run {seconds:.0} s, {} open, {}/s, p50 {}, p99 {}, {} lost",
+            "run {seconds:.0}{whole} s, {} open, {}/s, p50 {}, p99 {}, {} lost",
             grouped(self.gauges.sum(|cells| &cells.open)),
             grouped((done as f64 / seconds) as u64),
             span(latencies.value_at_quantile(0.5)),
@@ -314,7 +333,8 @@ impl Running<'_> {
         }
         let end = Instant::now() + GRACE;
         let pending = || self.gauges.sum(|cells| &cells.sent) > self.gauges.sum(|cells| &cells.done);
-        while pending() && Instant::now() < end {
+        let is_open = || self.gauges.sum(|cells| &cells.open) > 0;
+        while pending() && is_open() && !self.is_interrupted() && Instant::now() < end {
             thread::sleep(LOOK);
         }
     }
@@ -347,6 +367,7 @@ impl Running<'_> {
             self.progress.say(format_args!("closing, {} left", grouped(open)));
             thread::sleep(LOOK.min(Duration::from_millis(open)));
         }
+        self.progress.clear();
     }
 }
 

@@ -1,8 +1,9 @@
 //! The program against a real engine: every scenario, and targets that refuse, lie and die.
 
-use std::net::TcpListener;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A service that says each line to everybody.
 #[allow(dead_code, reason = "the example's own main")]
@@ -10,6 +11,7 @@ use std::time::Duration;
 mod chat;
 
 use megamux_engine::{CloseReason, Config, ConnInfo, Cx, Engine, Handler, Listen, NO_SERVICE, NoService, RecvBuf};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// What the target does with what it gets.
@@ -177,16 +179,112 @@ fn a_target_that_dies_while_others_connect_is_given_up() {
 
 #[test]
 fn an_interrupt_leaves_partial_results() {
+    // As from a terminal, and from `timeout`.
+    for signal in [Signal::INT, Signal::TERM] {
+        let (engine, addr) = serve(Target::Echo);
+        let child = spawn(&format!("pingpong -c 8 -t 60 {addr}"));
+        while engine.stats().total().sends < 500 {
+            std::thread::yield_now();
+        }
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let (code, report) = outcome(&child.wait_with_output().unwrap());
+        assert_eq!((code, report["incomplete"].as_str()), (Some(1), Some("interrupted")), "{report:#}");
+        assert!(report["run"]["done"].as_u64() > Some(0), "{report:#}");
+    }
+}
+
+#[test]
+fn an_interrupted_ramp_ends_at_once_and_measures_nothing() {
     let (engine, addr) = serve(Target::Echo);
-    let child = spawn(&format!("pingpong -c 8 -t 60 {addr}"));
-    while engine.stats().total().sends < 500 {
+    let child = spawn(&format!("pingpong -c 15000 --ramp 300 -t 60 {addr}"));
+    while engine.stats().total().accepts < 50 {
         std::thread::yield_now();
     }
-    let id = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let interrupted = Instant::now();
     let (code, report) = outcome(&child.wait_with_output().unwrap());
     assert_eq!((code, report["incomplete"].as_str()), (Some(1), Some("interrupted")), "{report:#}");
-    assert!(report["run"]["done"].as_u64() > Some(0), "{report:#}");
+    assert!(report["ramp"]["opened"].as_u64() >= Some(50) && report["run"]["seconds"] == 0.0, "{report:#}");
+    // A dial that was under way is reset as the others are, and not waited for.
+    assert!(interrupted.elapsed() < Duration::from_secs(5), "{:?}", interrupted.elapsed());
+}
+
+/// A target whose connections stay as they are, and end when it is dropped.
+fn deaf() -> (std::thread::JoinHandle<Vec<TcpStream>>, TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let accepting = listener.try_clone().unwrap();
+    (std::thread::spawn(move || accepting.incoming().take(4).map(Result::unwrap).collect()), listener, addr)
+}
+
+#[test]
+fn a_target_that_dies_while_answers_are_owed_is_not_waited_for() {
+    let (accepting, listener, addr) = deaf();
+    let child = spawn(&format!("pingpong -c 4 --rate 100 -t 60 {addr}"));
+    let mut accepted = accepting.join().unwrap();
+    // Something is owed on the first.
+    accepted[0].read_exact(&mut [0; 64]).unwrap();
+    drop((listener, accepted));
+    let died = Instant::now();
+    let (code, report) = outcome(&child.wait_with_output().unwrap());
+    let why = report["incomplete"].as_str();
+    assert_eq!((code, why), (Some(1), Some("the target closed every connection")), "{report:#}");
+    assert!(died.elapsed() < Duration::from_secs(5), "{:?}", died.elapsed());
+}
+
+#[test]
+fn who_only_floods_does_not_hide_that_the_target_died() {
+    let (accepting, listener, addr) = deaf();
+    let child = spawn(&format!("slow -c 4 -t 60 {addr}"));
+    let mut accepted = accepting.join().unwrap();
+    for stream in &mut accepted {
+        stream.read_exact(&mut [0; 64]).unwrap();
+    }
+    drop((listener, accepted));
+    let (code, report) = outcome(&child.wait_with_output().unwrap());
+    let why = report["incomplete"].as_str();
+    assert_eq!((code, why), (Some(1), Some("the target closed every connection")), "{report:#}");
+    assert!(report["run"]["seconds"].as_f64() < Some(60.0), "{report:#}");
+}
+
+#[test]
+fn a_storm_whose_target_is_gone_is_over() {
+    let (accepting, listener, addr) = deaf();
+    let child = spawn(&format!("storm -c 4 {addr}"));
+    let mut accepted = accepting.join().unwrap();
+    drop(listener);
+    // All are reset, and none comes back.
+    accepted.iter_mut().for_each(|stream| drop(stream.read(&mut [0; 1])));
+    let began = Instant::now();
+    let (code, report) = outcome(&child.wait_with_output().unwrap());
+    assert_eq!(code, Some(1), "{report:#}");
+    assert!(report["incomplete"].as_str().unwrap().contains("takes no connections any more"), "{report:#}");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+#[test]
+fn results_that_nobody_takes_are_no_crash() {
+    let (_engine, addr) = serve(Target::Echo);
+    let run = |json: &[&str], out: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_megamux-load"));
+        command.args(["pingpong", &addr, "-c", "2", "-t", "0.1", "-q"]).args(json);
+        command.stdout(out).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    // As in `| head`, when it has left.
+    let mut child = run(&[], Stdio::piped());
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.is_empty()), (Some(0), true));
+    // No room left on the disk.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = run(&[], full.into()).wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("megamux-load: cannot write to standard output: No space left"), "{said}");
+    let output = run(&["--json", "/dev/full"], Stdio::piped()).wait_with_output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(shown.starts_with("pingpong on "), "the results are shown at least: {shown}");
 }
 
 #[test]
@@ -232,7 +330,7 @@ fn a_target_that_refuses_or_lies_is_said_to() {
     check("pingpong 127.0.0.1:1", "takes no connections", "Connection refused");
     check("pingpong unix:/nowhere", "takes no connections", "No such file");
     let (_engine, addr) = serve(Target::Liar);
-    check(&format!("pingpong -t 5 {addr}"), "closed every connection", "other bytes came back");
+    check(&format!("pingpong -t 5 {addr}"), "no answer", "other bytes came back");
 }
 
 #[test]
