@@ -124,9 +124,9 @@ impl Herd {
     fn start(endpoint: &Endpoint, connections: usize, message: usize, number: u64) -> Result<Self> {
         let (orders, inbox) = channel();
         let (outbox, answers) = channel();
-        let address = endpoint.address()?;
+        let (address, net) = (endpoint.address()?, endpoint.client_net());
         let thread = thread::Builder::new().name(format!("crowd-{number}")).spawn(move || {
-            let mut flock = Flock::new(address, connections, message, number);
+            let mut flock = Flock::new(address, net, connections, message, number);
             for order in inbox {
                 let answer = match &mut flock {
                     Ok(flock) => flock.carry_out(order),
@@ -156,6 +156,8 @@ struct Flock {
     // Dropped before the memory it refers to.
     ring: Ring,
     address: SockAddr,
+    /// First byte of the local addresses.
+    net: u8,
     /// By connection: its local address, its answer, and where its message begins in the pattern.
     sources: Vec<SockAddr>,
     answers: Vec<u8>,
@@ -169,14 +171,15 @@ struct Flock {
 }
 
 impl Flock {
-    fn new(address: SockAddr, connections: usize, message: usize, number: u64) -> Result<Self> {
+    fn new(address: SockAddr, net: u8, connections: usize, message: usize, number: u64) -> Result<Self> {
         let ring = Ring::new()?;
         let table = ring.uring().submitter().register_files_sparse(connections as u32);
         table.with_context(|| format!("cannot register {connections} direct descriptors: see RLIMIT_NOFILE"))?;
         Ok(Self {
             ring,
             address,
-            sources: vec![source(number, 0); connections],
+            net,
+            sources: vec![source(net, number, 0); connections],
             answers: vec![0; connections * message],
             starts: vec![0; connections],
             message,
@@ -273,7 +276,7 @@ impl Flock {
     /// A socket in its slot, in place of any before, then connect, send and receive as a chain that reports its end alone.
     fn dial(&mut self, slot: u32) -> Result<()> {
         let index = slot as usize;
-        self.sources[index] = source(self.number, self.dials);
+        self.sources[index] = source(self.net, self.number, self.dials);
         self.starts[index] = Pattern::noise().start(self.dials as usize);
         self.dials += 1;
         let (source, peer) = (&self.sources[index], &self.address);
@@ -328,13 +331,12 @@ static RESET: [i32; 2] = [1, 0];
 /// Another run may have the same local address, towards another port.
 static REUSE: i32 = 1;
 
-/// The local address of a ring's dial: of 127.64.0.0/10, and a port below those that the kernel picks by itself. Rings have
+/// The local address of a ring's dial: of a /10 in `net`, and a port below those that the kernel picks by itself. Rings have
 /// a /18 each, of which the address changes fastest.
-fn source(ring: u64, dial: u64) -> SockAddr {
-    const FIRST: u32 = u32::from_be_bytes([127, 64, 0, 0]);
+fn source(net: u8, ring: u64, dial: u64) -> SockAddr {
     const PORTS: std::ops::Range<u64> = 1_024..20_000;
     const ADDRESSES: u64 = 1 << 14;
-    let address = FIRST + (ring % 256 * ADDRESSES + dial % ADDRESSES) as u32;
+    let address = u32::from_be_bytes([net, 64, 0, 0]) + (ring % 256 * ADDRESSES + dial % ADDRESSES) as u32;
     let port = PORTS.start + dial / ADDRESSES % (PORTS.end - PORTS.start);
     SockAddr::from(SocketAddrV4::new(Ipv4Addr::from(address), port as u16))
 }
@@ -350,7 +352,7 @@ mod tests {
     fn no_two_dials_of_any_rings_share_an_address_and_port() {
         let sources: Vec<_> = [0, 1, 255]
             .into_iter()
-            .flat_map(|ring| (0..40_000).map(move |dial| source(ring, dial).as_socket_ipv4().expect("IPv4")))
+            .flat_map(|ring| (0..40_000).map(move |dial| source(127, ring, dial).as_socket_ipv4().expect("IPv4")))
             .collect();
         assert_eq!(sources.iter().collect::<HashSet<_>>().len(), sources.len());
         assert!(sources.iter().all(|source| source.ip().is_loopback() && source.port() < 20_000));

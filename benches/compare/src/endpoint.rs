@@ -7,10 +7,12 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::wire;
 
 /// Above the 64 connects a churn keeps under way, and as deep as `somaxconn` lets it be by default.
 const BACKLOG: i32 = 4096;
@@ -60,8 +62,8 @@ impl Endpoint {
         }
     }
 
-    /// How many sockets listen here, of all processes.
-    pub fn count_listening(&self) -> io::Result<usize> {
+    /// How many sockets listen here, of all processes. `network` is the `/proc/PID/net` of one.
+    pub fn count_listening(&self, network: impl AsRef<Path>) -> io::Result<usize> {
         let Self::Tcp(address, _) = self else {
             return Ok(1);
         };
@@ -69,7 +71,7 @@ impl Endpoint {
         // be hundreds of thousands.
         let mut count = 0;
         let port = format!(":{:04X}", address.port());
-        for line in BufReader::new(File::open("/proc/net/tcp")?).lines().skip(1) {
+        for line in BufReader::new(File::open(network.as_ref().join("tcp"))?).lines().skip(1) {
             let line = line?;
             let mut fields = line.split_ascii_whitespace().skip(1);
             let here = fields.next().is_some_and(|local| local.ends_with(&port));
@@ -104,7 +106,7 @@ impl Endpoint {
         Ok(socket)
     }
 
-    /// Connects the client's `index`th connection, blocking. Over TCP, sources spread over 127.0.0.x, and
+    /// Connects the client's `index`th connection, blocking. Over TCP, sources spread over addresses, and
     /// closing resets: no TIME_WAIT is left behind to pollute what is measured next.
     pub fn connect(&self, index: usize) -> io::Result<Socket> {
         let socket = self.client_socket(index)?;
@@ -122,10 +124,18 @@ impl Endpoint {
         socket.set_linger(Some(Duration::ZERO))?;
         let source = index / CONNECTIONS_PER_SOURCE;
         if source > 0 {
-            let address = Ipv4Addr::new(127, 0, 0, 1 + source as u8);
+            let address = Ipv4Addr::new(self.client_net(), 0, 0, 1 + source as u8);
             socket.bind(&SocketAddrV4::new(address, 0).into())?;
         }
         Ok(socket)
+    }
+
+    /// The first byte of the addresses that clients may connect from.
+    pub fn client_net(&self) -> u8 {
+        match self {
+            Self::Tcp(address, _) if !address.ip().is_loopback() => wire::CLIENTS,
+            _ => 127,
+        }
     }
 
     pub fn address(&self) -> io::Result<SockAddr> {
@@ -152,9 +162,9 @@ mod tests {
     #[test]
     fn listeners_of_a_shared_port_are_counted_and_connections_are_not() {
         let endpoint = Endpoint::free_tcp_port(99).expect("a port").shared_by(2);
-        assert_eq!(endpoint.count_listening().expect("a count"), 0);
+        assert_eq!(endpoint.count_listening("/proc/net").expect("a count"), 0);
         let listeners = [endpoint.listen().expect("a listener"), endpoint.listen().expect("another")];
         let _connection = endpoint.connect(0).expect("a connection");
-        assert_eq!(endpoint.count_listening().expect("a count"), listeners.len());
+        assert_eq!(endpoint.count_listening("/proc/net").expect("a count"), listeners.len());
     }
 }

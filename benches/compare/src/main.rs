@@ -24,6 +24,7 @@ mod servers;
 mod tails;
 mod text;
 mod trial;
+mod wire;
 
 use std::fs;
 use std::io::Write;
@@ -38,7 +39,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::endpoint::Endpoint;
 use crate::method::Random;
-use crate::process::{Program, Spec};
+use crate::process::{Program, Seat, Spec};
 use crate::report::{Kind, Machine, Report};
 use crate::run::Plan;
 use crate::scenario::Scenario;
@@ -236,7 +237,8 @@ impl Run {
             slices: self.slices.unwrap_or(slices),
             slice: Duration::from_millis(self.slice_ms.unwrap_or(slice_ms)),
             unix: self.unix,
-            server_cpu: self.server_cpu,
+            seat: Seat { cpu: self.server_cpu, namespace: None },
+            load_cpu: self.load_cpu,
             idle_counts: if self.quick { [2_000, 6_000] } else { [5_000, 15_000] },
             idle_runs: if self.quick { 1 } else { 3 },
             connections: self.connections,

@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use crate::findings::{Figures, Findings, Line};
 use crate::memory::{self, Footprint};
+use crate::method::Estimate;
 use crate::plot::{self, escape};
 use crate::report::{IdleReport, Machine, Report};
 use crate::tails::{Measure, PointFindings, TailLine, Tails};
@@ -152,7 +153,7 @@ fn point(page: &mut String, findings: &PointFindings<'_>) {
     *page += "<p>Of all slices together, the share that took no longer:</p>";
     *page += &plot::quantiles(findings);
     *page += "\n<table>\n<tr><th>server<th>kind<th>msg/s<th>p50 ms<th>p99 ms<th>p99.9 ms<th>max ms<th>ratio\
-              <th>95% interval<th>verdict<th>cpu us<th>ratio<th>95% interval<th>busy<th>late ms<th>retries<th>dropped</tr>\n";
+              <th>95% interval<th>verdict<th>cpu us<th>ratio<th>95% interval<th>core us<th>ratio<th>95% interval<th>busy<th>late ms<th>retries<th>dropped</tr>\n";
     for line in &findings.lines {
         tail(page, line);
     }
@@ -172,10 +173,13 @@ fn tail(page: &mut String, line: &TailLine<'_>) {
     };
     let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|share| figures.quantile_ms(share));
     let (ratio, cpu) = (figures.ratio, figures.cpu_ratio);
+    let core = figures.core.map_or("<td><td><td>".to_owned(), |(us, Estimate { median, low, high })| {
+        format!("<td>{us:.2}<td>{median:.3}<td>{low:.3} to {high:.3}")
+    });
     let _ = writeln!(
         page,
         "<tr><td>{name}<td>{kind}<td>{:.0}<td>{p50:.3}<td>{p99:.3}<td>{p999:.3}<td>{max:.3}<td>{:.3}<td>{:.3} to {:.3}\
-         <td>{verdict}<td>{:.2}<td>{:.3}<td>{:.3} to {:.3}<td>{:.0}%<td>{:.3}<td>{}<td>{}</tr>",
+         <td>{verdict}<td>{:.2}<td>{:.3}<td>{:.3} to {:.3}{core}<td>{:.0}%<td>{:.3}<td>{}<td>{}</tr>",
         figures.per_second,
         ratio.median,
         ratio.low,

@@ -6,8 +6,11 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +21,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use crate::endpoint::Endpoint;
 use crate::report::Kind;
 use crate::servers::{Server, Work};
+use crate::wire;
 
 const START: Duration = Duration::from_secs(10);
 
@@ -40,6 +44,13 @@ pub enum Program {
     External(String),
 }
 
+/// Where servers run: their core, and the namespace of their network if it is not this one.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    pub cpu: usize,
+    pub namespace: Option<Arc<OwnedFd>>,
+}
+
 pub struct Process {
     pub name: String,
     pub endpoint: Endpoint,
@@ -49,15 +60,17 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a server on core `cpu` and waits until it accepts.
-    pub fn start(spec: &Spec, endpoint: Endpoint, buffer: usize, cpu: usize) -> Result<Self> {
+    /// Starts a server in its seat and waits until it accepts.
+    pub fn start(spec: &Spec, endpoint: Endpoint, buffer: usize, seat: &Seat) -> Result<Self> {
         let mut command = spec.program.command(&endpoint, buffer)?;
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        // SAFETY: between fork and exec only two system calls are made.
+        let seat = seat.clone();
+        // SAFETY: between fork and exec only three system calls are made.
         unsafe {
             command.pre_exec(move || {
                 set_parent_process_death_signal(Some(Signal::KILL))?;
-                Ok(pin(cpu)?)
+                seat.namespace.as_ref().map_or(Ok(()), wire::enter)?;
+                Ok(pin(seat.cpu)?)
             });
         }
         let child = command.spawn().with_context(|| format!("cannot start {}: {command:?}", spec.name))?;
@@ -148,6 +161,25 @@ impl Process {
     }
 }
 
+/// A core as a whole, by what it does not spend idle: with what the kernel does for a server in interrupts.
+#[derive(Clone, Copy)]
+pub struct Core(pub usize);
+
+impl Core {
+    /// Time spent idle so far, to a tick of `/proc/stat`, 10 ms.
+    pub fn idle_ns(self) -> Result<u64> {
+        let text = fs::read_to_string("/proc/stat")?;
+        let name = format!("cpu{} ", self.0);
+        let fields = text.lines().find_map(|line| line.strip_prefix(&name));
+        // user nice system idle iowait
+        let idle =
+            fields.and_then(|fields| fields.split(' ').skip(3).take(2).map(|ticks| ticks.parse::<u64>().ok()).sum());
+        let ticks: Option<u64> = idle;
+        let ticks = ticks.with_context(|| format!("no idle time of core {} in /proc/stat", self.0))?;
+        Ok(ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second())
+    }
+}
+
 /// A server that is one process or, where a process may not have as many descriptors as it needs, several on one port.
 pub struct Cluster {
     pub endpoint: Endpoint,
@@ -156,23 +188,37 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts as many processes as the endpoint has listeners; megamux is one process with as many shards.
-    pub fn start(spec: &Spec, endpoint: Endpoint, buffer: usize, cpu: usize) -> Result<Self> {
+    pub fn start(spec: &Spec, endpoint: Endpoint, buffer: usize, seat: &Seat) -> Result<Self> {
         let listeners = endpoint.listeners();
         let processes = match spec.program {
             Program::Ours(Server::Megamux, _) => 1,
             _ => listeners,
         };
-        let start = |_| Process::start(spec, endpoint.clone(), buffer, cpu);
+        let start = |_| Process::start(spec, endpoint.clone(), buffer, seat);
         let mut cluster =
             Self { endpoint: endpoint.clone(), processes: (0..processes).map(start).collect::<Result<_>>()? };
         let deadline = Instant::now() + START;
         // Any of them accepts; all must.
-        while listeners > 1 && endpoint.count_listening()? < listeners {
+        while listeners > 1 && endpoint.count_listening(cluster.network())? < listeners {
             cluster.check()?;
             ensure!(Instant::now() < deadline, "{} does not listen {listeners} times on {endpoint}", spec.name);
             thread::sleep(Duration::from_millis(10));
         }
         Ok(cluster)
+    }
+
+    /// What the kernel says of the servers' network.
+    fn network(&self) -> PathBuf {
+        format!("/proc/{}/net", self.processes[0].child.id()).into()
+    }
+
+    /// Connections that the kernel dropped because a listener could not take them, in the whole of the servers' network.
+    pub fn dropped(&self) -> u64 {
+        let text = fs::read_to_string(self.network().join("netstat")).unwrap_or_default();
+        let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+        let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        let mut fields = names.split(' ').zip(values.split(' '));
+        fields.find(|(name, _)| *name == "ListenDrops").and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
     }
 
     pub fn check(&mut self) -> Result<()> {

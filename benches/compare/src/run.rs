@@ -16,7 +16,7 @@ use crate::load::{Fleet, Load};
 use crate::memory::{self, Footprint};
 use crate::method::Random;
 use crate::pattern::Pattern;
-use crate::process::{Process, Program, Spec};
+use crate::process::{Process, Program, Seat, Spec};
 use crate::progress::Progress;
 use crate::report::{Failure, IdleReport, Row, Sample, Table, Transport};
 use crate::scenario::{Scenario, Shape};
@@ -33,7 +33,8 @@ pub struct Plan {
     pub slices: usize,
     pub slice: Duration,
     pub unix: bool,
-    pub server_cpu: usize,
+    pub seat: Seat,
+    pub load_cpu: usize,
     pub idle_counts: [usize; 2],
     /// Measurements of a server's memory, each with a fresh process.
     pub idle_runs: usize,
@@ -124,7 +125,7 @@ impl Plan {
     }
 
     fn start(&mut self, spec: &Spec, scenario: Scenario, index: usize, buffer: usize) -> Result<Process> {
-        Process::start(spec, self.endpoint(scenario, index)?, buffer, self.server_cpu)
+        Process::start(spec, self.endpoint(scenario, index)?, buffer, &self.seat)
     }
 
     /// A place of its own for the scenario's `index`th server.

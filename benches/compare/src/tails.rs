@@ -22,6 +22,8 @@ pub struct Tails {
     pub message: usize,
     /// Listeners that share a server's port: shards of megamux, processes of others.
     pub listeners: usize,
+    #[serde(default)]
+    pub network: Network,
     pub slice_ms: u64,
     /// Slices each row was to have at each point.
     pub slices: usize,
@@ -29,6 +31,19 @@ pub struct Tails {
     pub null_ceiling: Option<f64>,
     pub points: Vec<Point>,
     pub rows: Vec<TailRow>,
+}
+
+/// What lies between generator and servers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// What is sent is received on the sender's core.
+    #[default]
+    Loopback,
+    /// The same for want of a wire, and why.
+    LoopbackFor(String),
+    /// Each end receives on its own core.
+    Wire,
 }
 
 /// A load that all rows are put under.
@@ -78,6 +93,9 @@ pub struct TailSample {
     pub units: u64,
     pub elapsed_ns: u64,
     pub server_cpu_ns: u64,
+    /// Of a storm: time that the servers' core was not idle, with what the kernel did in interrupts.
+    #[serde(default)]
+    pub core_ns: Option<u64>,
     pub load_cpu_ns: u64,
     /// From when a message was due to when it was sent: the generator's part.
     pub late_p99_ns: u64,
@@ -172,6 +190,8 @@ pub struct TailFigures {
     /// The server's CPU time per message or connection, in microseconds, and its ratio to the baseline.
     pub cpu_us: f64,
     pub cpu_ratio: Estimate,
+    /// The same of the servers' core as a whole, where measured.
+    pub core: Option<(f64, Estimate)>,
     pub server_busy: f64,
     pub late_p99_ms: f64,
     pub retries: u64,
@@ -191,10 +211,12 @@ impl<'a> PointFindings<'a> {
             (rounds > 0).then(|| paired_ratio(&row[..rounds], &to[..rounds], seed))
         };
         let ratio = |row: &TailRow, to: &TailRow| paired(values(row), values(to));
-        let cpu_us = |row: &TailRow| -> Vec<f64> {
+        let per_unit_us = |row: &TailRow, ns: fn(&TailSample) -> Option<u64>| -> Vec<f64> {
             let samples = row.courses.get(index).map_or(&[][..], |course| &course.samples);
-            samples.iter().map(|sample| sample.server_cpu_ns as f64 / 1e3 / sample.units.max(1) as f64).collect()
+            samples.iter().filter_map(|sample| Some(ns(sample)? as f64 / 1e3 / sample.units.max(1) as f64)).collect()
         };
+        let cpu_us = |row: &TailRow| per_unit_us(row, |sample| Some(sample.server_cpu_ns));
+        let core_us = |row: &TailRow| per_unit_us(row, |sample| sample.core_ns);
         let baseline = &tails.rows[0];
         let ratios: Vec<Option<Estimate>> = tails.rows.iter().map(|row| ratio(row, baseline)).collect();
         let resolution = ratios[1].map(|twin| twin.distance_from_one());
@@ -203,7 +225,8 @@ impl<'a> PointFindings<'a> {
             verdict: verdict(place, row.failure.is_some(), ratio.as_ref(), resolution),
             figures: ratio.zip(paired(cpu_us(row), cpu_us(baseline))).map(|(ratio, cpu_ratio)| {
                 let (measured_ms, cpu_us) = (median(&mut values(row)) / 1e6, median(&mut cpu_us(row)));
-                TailFigures::of(&row.courses[index], measured_ms, ratio, cpu_us, cpu_ratio)
+                let core = paired(core_us(row), core_us(baseline)).map(|ratio| (median(&mut core_us(row)), ratio));
+                TailFigures { core, ..TailFigures::of(&row.courses[index], measured_ms, ratio, cpu_us, cpu_ratio) }
             }),
         });
         let peers = tails.rows.iter().zip(&ratios).enumerate();
@@ -228,7 +251,7 @@ impl<'a> PointFindings<'a> {
     }
 
     pub fn subtitle(&self) -> String {
-        let Tails { scenario, listeners, slice_ms, slices, .. } = self.tails;
+        let Tails { scenario, listeners, network, slice_ms, slices, .. } = self.tails;
         let slices = match self.point.rate {
             Rate::AtOnce => format!("{slices} rounds"),
             _ => format!("{slices} slices of {slice_ms} ms"),
@@ -237,12 +260,17 @@ impl<'a> PointFindings<'a> {
             1 => String::new(),
             _ => format!("; {listeners} listeners on the port, shards of megamux and processes of others"),
         };
+        let network = match network {
+            Network::Loopback => String::new(),
+            Network::LoopbackFor(why) => format!("; over the loopback, for want of a network of its own: {why}"),
+            Network::Wire => "; each end receives on its own core".to_owned(),
+        };
         let measure = Measure::of(*scenario).name();
         let resolved = match self.resolution {
             Some(smallest) => format!("differences up to {:.1}% are not resolved", smallest * 100.0),
             None => "without an A/A row nothing is resolved".to_owned(),
         };
-        format!("{slices}, compared by {measure}; {resolved}{shared}")
+        format!("{slices}, compared by {measure}; {resolved}{shared}{network}")
     }
 
     pub fn remarks(&self) -> Vec<String> {
@@ -299,6 +327,7 @@ impl TailFigures {
             ratio,
             cpu_us,
             cpu_ratio,
+            core: None,
             server_busy: median_of(&|sample| sample.server_cpu_ns as f64 / sample.elapsed_ns as f64),
             late_p99_ms: median_of(&|sample| sample.late_p99_ns as f64) / 1e6,
             retries: samples.iter().map(|sample| sample.retries).sum(),
@@ -322,6 +351,7 @@ mod tests {
             units: 1_000,
             elapsed_ns: 1_000_000,
             server_cpu_ns: 500_000,
+            core_ns: Some(750_000),
             load_cpu_ns: 1,
             late_p99_ns: 1_000,
             p50_ns: ns / 2,
@@ -343,6 +373,7 @@ mod tests {
             active: 500,
             message: 64,
             listeners: 1,
+            network: Network::Loopback,
             slice_ms: 1,
             slices: 10,
             null_ceiling: Some(3e6),

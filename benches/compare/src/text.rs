@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use crate::findings::{Figures, Findings, Latency, Line};
 use crate::memory::{self, Footprint};
+use crate::method::Estimate;
 use crate::report::{IdleReport, Report, Table};
 use crate::tails::{PointFindings, TailLine, Tails};
 
@@ -88,7 +89,7 @@ fn draw_point(findings: &PointFindings<'_>, out: &mut dyn Write) -> io::Result<(
     writeln!(out, "  {}", findings.subtitle())?;
     writeln!(
         out,
-        "  {:<16} {:<8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>16}  {:<12} {:>8} {:>22} {:>5} {:>9}",
+        "  {:<16} {:<8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>16}  {:<12} {:>8} {:>22} {:>8} {:>22} {:>5} {:>9}",
         "server",
         "kind",
         "msg/s",
@@ -101,6 +102,8 @@ fn draw_point(findings: &PointFindings<'_>, out: &mut dyn Write) -> io::Result<(
         "verdict",
         "cpu us",
         "cpu ratio",
+        "core us",
+        "core ratio",
         "busy",
         "late ms"
     )?;
@@ -115,15 +118,18 @@ fn draw_tail(line: &TailLine<'_>, out: &mut dyn Write) -> io::Result<()> {
     };
     let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|share| figures.quantile_ms(share));
     let ratio = figures.ratio;
+    let paired = |ratio: Estimate| format!("{:.3} [{:.3}, {:.3}]", ratio.median, ratio.low, ratio.high);
+    let core = figures.core.map(|(us, ratio)| (format!("{us:.2}"), paired(ratio)));
+    let (core_us, core_ratio) = core.unwrap_or_else(|| ("-".into(), "-".into()));
     write!(
         out,
         "  {name:<16} {kind:<8} {:>8.0} {p50:>9.3} {p99:>9.3} {p999:>9.3} {max:>9.3} {:>7.3} {:>16}  {verdict:<12} \
-         {:>8.2} {:>22} {:>4.0}% {:>9.3}",
+         {:>8.2} {:>22} {core_us:>8} {core_ratio:>22} {:>4.0}% {:>9.3}",
         figures.per_second,
         ratio.median,
         format!("[{:.3}, {:.3}]", ratio.low, ratio.high),
         figures.cpu_us,
-        format!("{:.3} [{:.3}, {:.3}]", figures.cpu_ratio.median, figures.cpu_ratio.low, figures.cpu_ratio.high),
+        paired(figures.cpu_ratio),
         figures.server_busy * 100.0,
         figures.late_p99_ms,
     )?;

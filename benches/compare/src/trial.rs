@@ -4,8 +4,7 @@
 //! point, in random order. Within a round all are sent the same arrivals. Where connections are more than a process may
 //! have descriptors for, a server is as many listeners on one port as it needs, of the same number for everybody.
 
-use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
@@ -15,12 +14,13 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::crowd::{self, Crowd, Return};
 use crate::method::median;
 use crate::open::{Course, OpenLoop, Schedule, histogram};
-use crate::process::{Cluster, Program, Spec};
+use crate::process::{Cluster, Core, Program, Seat, Spec};
 use crate::progress::Progress;
 use crate::report::Failure;
 use crate::run::Plan;
 use crate::scenario::{Scenario, Shape};
-use crate::tails::{Point, Rate, TailCourse, TailRow, TailSample, Tails};
+use crate::tails::{Network, Point, Rate, TailCourse, TailRow, TailSample, Tails};
+use crate::wire::Wire;
 
 /// Rounds thrown away.
 const WARM_UP: usize = 1;
@@ -54,10 +54,26 @@ struct Running {
     // Dropped first, as in `run`.
     client: Client,
     cluster: Cluster,
+    /// The servers'.
+    core: Core,
 }
 
 impl Plan {
+    /// A storm has a network of its own where there may be one.
     pub fn tails(&mut self, scenario: Scenario) -> Result<Tails> {
+        if scenario != Scenario::Storm {
+            return self.tails_over(scenario, None, Network::Loopback);
+        }
+        match Wire::lay(self.seat.cpu, self.load_cpu) {
+            Ok(wire) => wire.run(|| self.tails_over(scenario, Some(&wire), Network::Wire)),
+            Err(error) => {
+                eprintln!("megamux-compare: {} runs over the loopback: {error:#}", scenario.name());
+                self.tails_over(scenario, None, Network::LoopbackFor(format!("{error:#}")))
+            }
+        }
+    }
+
+    fn tails_over(&mut self, scenario: Scenario, wire: Option<&Wire>, network: Network) -> Result<Tails> {
         let mut shape = scenario.shape();
         shape.connections = self.connections.unwrap_or(match scenario {
             Scenario::Latency => shape.connections,
@@ -66,7 +82,7 @@ impl Plan {
         let per_ring = crowd::per_ring(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX));
         let listeners = if scenario == Scenario::Latency { 1 } else { shape.connections.div_ceil(per_ring) };
         let points = points(scenario, shape.connections);
-        let mut entrants = self.enter(scenario, shape, listeners, per_ring, points.len());
+        let mut entrants = self.enter(scenario, wire, shape, listeners, per_ring, points.len());
         let (slices, slice) = self.tail_slices(scenario);
         let mut tails = Tails {
             scenario,
@@ -74,6 +90,7 @@ impl Plan {
             active: active(scenario, shape.connections),
             message: shape.message,
             listeners,
+            network,
             slice_ms: slice.as_millis() as u64,
             slices,
             null_ceiling: None,
@@ -106,6 +123,7 @@ impl Plan {
     fn enter(
         &mut self,
         scenario: Scenario,
+        wire: Option<&Wire>,
         shape: Shape,
         listeners: usize,
         per_ring: usize,
@@ -115,6 +133,8 @@ impl Plan {
             self.specs(scenario).into_iter().filter(|spec| listeners == 1 || spec.is_ours()).collect();
         let mut progress = Progress::new(format!("{}, connecting", scenario.name()), specs.len());
         let mut entrants = Vec::with_capacity(specs.len());
+        let seat = Seat { namespace: wire.map(|wire| wire.servers.clone()), ..self.seat.clone() };
+        let core = Core(seat.cpu);
         for (number, spec) in specs.iter().enumerate() {
             let row = TailRow {
                 name: spec.name.clone(),
@@ -124,12 +144,13 @@ impl Plan {
                 failure: None,
             };
             let mut entrant = Entrant { row, all: vec![histogram(); points], running: None };
-            let started = self.endpoint(scenario, number).and_then(|endpoint| {
+            let endpoint = wire.map_or_else(|| self.endpoint(scenario, number), |wire| Ok(wire.endpoint(number)));
+            let started = endpoint.and_then(|endpoint| {
                 let endpoint = endpoint.shared_by(listeners);
-                let mut cluster = Cluster::start(spec, endpoint, shape.buffer, self.server_cpu)?;
+                let mut cluster = Cluster::start(spec, endpoint, shape.buffer, &seat)?;
                 let client = Client::connect(scenario, &cluster, shape, per_ring, number);
                 let client = cluster.blame(client)?;
-                Ok(Running { client, cluster })
+                Ok(Running { client, cluster, core })
             });
             entrant.running = entrant.keep(started);
             entrants.push(entrant);
@@ -281,17 +302,19 @@ impl Entrant {
 
 impl Running {
     fn slice(&mut self, schedule: Schedule) -> Result<(TailSample, Histogram<u64>)> {
-        let (server_before, dropped_before) = (self.cluster.settled_cpu_ns()?, dropped());
+        let (server_before, dropped_before) = (self.cluster.settled_cpu_ns()?, self.cluster.dropped());
         let is_storm = matches!(self.client, Client::Storm(_));
-        let load_before = own_cpu_ns();
+        let (load_before, core_before, start) = (own_cpu_ns(), self.core.idle_ns()?, Instant::now());
         let Return { course, retries } = self.client.slice(schedule)?;
         let load_cpu_ns = own_cpu_ns() - load_before;
         let server_cpu_ns = self.cluster.settled_cpu_ns()? - server_before;
+        let core_ns = (start.elapsed().as_nanos() as u64).saturating_sub(self.core.idle_ns()? - core_before);
         let Course { units, elapsed, latency, late } = course;
         let sample = TailSample {
             units,
             elapsed_ns: u64::try_from(elapsed.as_nanos()).context("a slice of centuries")?,
             server_cpu_ns,
+            core_ns: is_storm.then_some(core_ns),
             load_cpu_ns,
             late_p99_ns: late.value_at_quantile(0.99),
             p50_ns: latency.value_at_quantile(0.5),
@@ -299,8 +322,8 @@ impl Running {
             p999_ns: latency.value_at_quantile(0.999),
             max_ns: latency.max(),
             retries,
-            // Of the whole machine, so only a storm's are surely its own.
-            dropped: if is_storm { dropped().saturating_sub(dropped_before) } else { 0 },
+            // Of all that shares the network, so only a storm's are surely its own.
+            dropped: if is_storm { self.cluster.dropped().saturating_sub(dropped_before) } else { 0 },
         };
         Ok((sample, latency))
     }
@@ -316,13 +339,4 @@ impl Spec {
 fn own_cpu_ns() -> u64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-/// Connections that the kernel dropped because a listener could not take them, on the whole machine.
-fn dropped() -> u64 {
-    let text = fs::read_to_string("/proc/net/netstat").unwrap_or_default();
-    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
-    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    let mut fields = names.split(' ').zip(values.split(' '));
-    fields.find(|(name, _)| *name == "ListenDrops").and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
 }

@@ -1,0 +1,116 @@
+//! A network of its own for servers and generator: two namespaces, joined by a pair of virtual Ethernet devices.
+//!
+//! What an end receives is processed on that end's core, as the interrupts of its network card would have it; over the loopback
+//! it is processed on the sender's. Invariant: nothing outside the namespaces changes, and they are nameless: they end
+//! with the processes in them and this one's descriptors, in whatever way those end.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::panic::resume_unwind;
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+
+use crate::endpoint::Endpoint;
+
+/// The servers' end. Of the generator's, every address of [`CLIENTS`] is its own.
+const SERVERS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+const GENERATOR: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+
+/// First byte of the addresses that clients connect from: 10.0.0.0/8.
+pub const CLIENTS: u8 = 10;
+
+/// All are free: nobody else is there.
+const FIRST_PORT: usize = 20_000;
+
+pub struct Wire {
+    pub servers: Arc<OwnedFd>,
+    generator: OwnedFd,
+}
+
+impl Wire {
+    pub fn lay(server_cpu: usize, load_cpu: usize) -> Result<Self> {
+        let wire = Self { servers: Arc::new(namespace()?), generator: namespace()? };
+        let peer = format!("/proc/{}/fd/{}", std::process::id(), wire.generator.as_raw_fd());
+        order(&wire.servers, &format!("ip link add wire type veth peer name wire netns {peer}"))?;
+        // Both are up before either has a way to the other.
+        for (end, address, cpu) in [(&*wire.servers, SERVERS, server_cpu), (&wire.generator, GENERATOR, load_cpu)] {
+            let cpus = mask(cpu);
+            order(
+                end,
+                &format!(
+                    "ip link set lo up
+                     ip address add {address}/30 dev wire
+                     ip link set wire up
+                     mount -t sysfs sysfs /sys
+                     for queue in /sys/class/net/wire/queues/rx-*; do echo {cpus} > $queue/rps_cpus; done"
+                ),
+            )?;
+        }
+        order(&wire.servers, &format!("ip route add {CLIENTS}.0.0.0/8 via {GENERATOR}"))?;
+        order(&wire.generator, &format!("ip route add local {CLIENTS}.0.0.0/8 dev lo"))?;
+        Ok(wire)
+    }
+
+    /// Runs something on a thread at the generator's end. Threads that are started there are at that end too.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        on_a_thread(|| {
+            enter(&self.generator)?;
+            work()
+        })
+    }
+
+    /// A place of its own for the `index`th server.
+    pub fn endpoint(&self, index: usize) -> Endpoint {
+        Endpoint::Tcp(SocketAddrV4::new(SERVERS, (FIRST_PORT + index) as u16).into(), 1)
+    }
+}
+
+/// Moves the calling thread into a network namespace.
+pub fn enter(namespace: impl AsFd) -> rustix::io::Result<()> {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+}
+
+fn namespace() -> Result<OwnedFd> {
+    on_a_thread(|| {
+        // SAFETY: descriptors stay shared; the thread ends here.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.context("no network namespaces")?;
+        Ok(File::open("/proc/thread-self/ns/net")?.into())
+    })
+}
+
+/// Runs a script in a network namespace, with mounts of its own.
+fn order(namespace: &OwnedFd, script: &str) -> Result<()> {
+    let output = on_a_thread(|| {
+        enter(namespace)?;
+        Ok(Command::new("unshare").args(["--mount", "sh", "-ec", script]).output()?)
+    });
+    let output = output.with_context(|| format!("cannot run {script}"))?;
+    ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
+fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// A core as the kernel reads sets of them: words of 32 bits, in hexadecimal.
+fn mask(cpu: usize) -> String {
+    format!("{:x}{}", 1_u32 << (cpu % 32), ",00000000".repeat(cpu / 32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_bits_of_words() {
+        for (cpu, expect) in [(0, "1"), (1, "2"), (31, "80000000"), (32, "1,00000000"), (65, "2,00000000,00000000")] {
+            assert_eq!(mask(cpu), expect);
+        }
+    }
+}
