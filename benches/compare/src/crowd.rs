@@ -45,6 +45,13 @@ pub struct Return {
     pub retries: u64,
 }
 
+impl Return {
+    fn new(units: u64) -> Self {
+        let course = Course { units, elapsed: Duration::ZERO, latency: histogram(), late: histogram() };
+        Self { course, retries: 0 }
+    }
+}
+
 /// A thread with a ring.
 struct Herd {
     orders: Option<Sender<Order>>,
@@ -55,8 +62,10 @@ struct Herd {
 enum Order {
     /// Everybody connects, a few at a time.
     Open,
-    /// Everybody is reset and connects again at once; time counts from then.
-    Storm(Instant),
+    /// Everybody is reset.
+    Reset,
+    /// Everybody connects again at once; time counts from when they were reset.
+    Return(Instant),
     /// Everybody exchanges a message on the connection they have.
     Call,
 }
@@ -87,10 +96,14 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// Resets everybody and waits until all have come back and been served.
+    /// Resets everybody and waits until all have come back and been served. Nobody dials before all are reset: a server has
+    /// descriptors for a crowd, not for two.
     pub fn storm(&mut self) -> Result<Return> {
         let start = Instant::now();
-        self.order(|| Order::Storm(start))
+        self.order(|| Order::Reset)?;
+        let mut storm = self.order(|| Order::Return(start))?;
+        storm.course.elapsed = start.elapsed();
+        Ok(storm)
     }
 
     /// Has everybody exchange a message. Who has lost the connection connects again, and is counted as a retry.
@@ -104,8 +117,7 @@ impl Crowd {
             let orders = herd.orders.as_ref().context("a crowd that was dropped")?;
             orders.send(order()).map_err(|_| anyhow!("a thread of the crowd ended"))?;
         }
-        let course = Course { units: 0, elapsed: Duration::ZERO, latency: histogram(), late: histogram() };
-        let mut all = Return { course, retries: 0 };
+        let mut all = Return::new(0);
         // Every answer is waited for, even after an error: none may be left for the next order.
         let answers: Vec<_> = self.herds.iter().map(|herd| herd.answers.recv()).collect();
         for answer in answers {
@@ -197,28 +209,26 @@ impl Flock {
                 self.opened = true;
                 self.come(Instant::now(), WINDOW, Self::dial)
             }
-            Order::Storm(start) => {
-                ensure!(self.opened, "a crowd opens before it storms");
-                self.reset()?;
-                self.come(start, self.sources.len(), Self::dial)
-            }
+            Order::Reset => self.reset(),
+            Order::Return(start) => self.come(start, self.sources.len(), Self::dial),
             Order::Call => self.come(Instant::now(), WINDOW, Self::exchange),
         }
     }
 
     /// Closes every connection, each by reset.
-    fn reset(&mut self) -> Result<()> {
+    fn reset(&mut self) -> Result<Return> {
+        ensure!(self.opened, "a crowd opens before it storms");
         for slot in 0..self.sources.len() as u32 {
             self.push(opcode::Close::new(Fixed(slot)).build().flags(Flags::SKIP_SUCCESS), slot, CLOSE)?;
         }
-        Ok(self.ring.poll()?)
+        self.ring.poll()?;
+        Ok(Return::new(0))
     }
 
     /// Begins with everybody, `window` at a time, and goes on until each has been served.
     fn come(&mut self, start: Instant, window: usize, begin: impl Fn(&mut Self, u32) -> Result<()>) -> Result<Return> {
         let count = self.sources.len();
-        let course = Course { units: count as u64, elapsed: Duration::ZERO, latency: histogram(), late: histogram() };
-        let mut come = Return { course, retries: 0 };
+        let mut come = Return::new(count as u64);
         let (mut begun, mut served, mut under_way, mut heard) = (0, 0, 0, Instant::now());
         while served < count {
             let now = start.elapsed().as_nanos() as u64;

@@ -24,6 +24,7 @@ mod servers;
 mod tails;
 mod text;
 mod trial;
+mod watch;
 mod wire;
 
 use std::fs;
@@ -91,11 +92,11 @@ struct Run {
     #[arg(long)]
     quick: bool,
 
-    /// Slices per server, or rounds of a storm [default: 100; latency and active 60, storm 9; fewer with --quick]
+    /// Slices per server, or rounds of latency, active and storm [default: 100; 40, 60 and 9; fewer with --quick]
     #[arg(long, value_name = "N")]
     slices: Option<usize>,
 
-    /// Length of a slice in milliseconds [default: 150, active 500; shorter with --quick]
+    /// Length of a slice in milliseconds [default: 150, latency 25, active 50; shorter with --quick]
     #[arg(long, value_name = "MS")]
     slice_ms: Option<u64>,
 
@@ -239,11 +240,12 @@ impl Run {
             unix: self.unix,
             seat: Seat { cpu: self.server_cpu, namespace: None },
             load_cpu: self.load_cpu,
-            idle_counts: if self.quick { [2_000, 6_000] } else { [5_000, 15_000] },
+            idle_counts: if self.quick { [1_000, 3_000] } else { [5_000, 15_000] },
             idle_runs: if self.quick { 1 } else { 3 },
             connections: self.connections,
             fanout_connections: if self.quick { 2_000 } else { Scenario::Fanout.shape().connections },
-            crowd_connections: if self.quick { 10_000 } else { Scenario::Storm.shape().connections },
+            // With --quick fewer than a backlog, so that none waits a second to try again.
+            crowd_connections: if self.quick { 4_000 } else { Scenario::Storm.shape().connections },
             asked_slices: self.slices,
             asked_slice: self.slice_ms.map(Duration::from_millis),
             quick: self.quick,

@@ -152,7 +152,7 @@ fn point(page: &mut String, findings: &PointFindings<'_>) {
     *page += &plot::tail_ratios(findings, measure);
     *page += "<p>Of all slices together, the share that took no longer:</p>";
     *page += &plot::quantiles(findings);
-    *page += "\n<table>\n<tr><th>server<th>kind<th>msg/s<th>p50 ms<th>p99 ms<th>p99.9 ms<th>max ms<th>ratio\
+    *page += "\n<table>\n<tr><th>server<th>kind<th>msg/s<th>p50 ms<th>p99 ms<th>p99.9 ms<th>max ms<th>left out<th>calm ms<th>ratio\
               <th>95% interval<th>verdict<th>cpu us<th>ratio<th>95% interval<th>core us<th>ratio<th>95% interval<th>busy<th>late ms<th>retries<th>dropped</tr>\n";
     for line in &findings.lines {
         tail(page, line);
@@ -172,22 +172,20 @@ fn tail(page: &mut String, line: &TailLine<'_>) {
         return;
     };
     let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|share| figures.quantile_ms(share));
-    let (ratio, cpu) = (figures.ratio, figures.cpu_ratio);
-    let core = figures.core.map_or("<td><td><td>".to_owned(), |(us, Estimate { median, low, high })| {
-        format!("<td>{us:.2}<td>{median:.3}<td>{low:.3} to {high:.3}")
-    });
+    let cells = |value: Option<(f64, Estimate)>, digits| match value {
+        Some((value, Estimate { median, low, high })) => {
+            format!("<td>{value:.digits$}<td>{median:.3}<td>{low:.3} to {high:.3}")
+        }
+        None => "<td><td><td>".to_owned(),
+    };
+    let cpu = cells(Some((figures.cpu_us, figures.cpu_ratio)), 2);
+    let (measured, core) = (cells(figures.measured, 3), cells(figures.core, 2));
     let _ = writeln!(
         page,
-        "<tr><td>{name}<td>{kind}<td>{:.0}<td>{p50:.3}<td>{p99:.3}<td>{p999:.3}<td>{max:.3}<td>{:.3}<td>{:.3} to {:.3}\
-         <td>{verdict}<td>{:.2}<td>{:.3}<td>{:.3} to {:.3}{core}<td>{:.0}%<td>{:.3}<td>{}<td>{}</tr>",
+        "<tr><td>{name}<td>{kind}<td>{:.0}<td>{p50:.3}<td>{p99:.3}<td>{p999:.3}<td>{max:.3}<td>{}{measured}\
+         <td>{verdict}{cpu}{core}<td>{:.0}%<td>{:.3}<td>{}<td>{}</tr>",
         figures.per_second,
-        ratio.median,
-        ratio.low,
-        ratio.high,
-        figures.cpu_us,
-        cpu.median,
-        cpu.low,
-        cpu.high,
+        figures.left_out,
         figures.server_busy * 100.0,
         figures.late_p99_ms,
         figures.retries,

@@ -35,12 +35,12 @@ pub fn ratios(findings: &Findings<'_>) -> String {
 
 /// The same for what tails are compared by.
 pub fn tail_ratios(findings: &PointFindings<'_>, measure: &str) -> String {
-    let figures = findings.lines.iter().filter_map(|line| Some((line.row, line.figures.as_ref()?)));
-    let bars = figures.map(|(row, figures)| Bar {
+    let measured = findings.lines.iter().filter_map(|line| Some((line.row, line.figures.as_ref()?.measured?)));
+    let bars = measured.map(|(row, (ms, ratio))| Bar {
         name: &row.name,
         kind: row.kind,
-        ratio: figures.ratio,
-        figure: format!("{:.3}, {:.2} ms", figures.ratio.median, figures.measured_ms),
+        ratio,
+        figure: format!("{:.3}, {ms:.2} ms", ratio.median),
     });
     let title = format!("{measure}, ratio to the first row, with 95% intervals");
     ratio_bars(&title, &bars.collect::<Vec<_>>(), findings.resolution)

@@ -49,6 +49,14 @@ pub struct Plan {
     pub random: Random,
 }
 
+/// In each, every server has so many slices of such a length at every point.
+#[derive(Clone, Copy)]
+pub struct Rounds {
+    pub count: usize,
+    pub slices: usize,
+    pub slice: Duration,
+}
+
 /// A row in the making.
 struct Contender {
     row: Row,
@@ -141,17 +149,18 @@ impl Plan {
         if unix { Transport::Unix } else { Transport::Tcp }
     }
 
-    /// How many slices of which length the tails are measured in. A slice of many active connections has to hold some thousand
-    /// messages for its p99.9; a storm has no length.
-    pub fn tail_slices(&self, scenario: Scenario) -> (usize, Duration) {
-        let (slices, ms) = match (scenario, self.quick) {
-            (Scenario::Storm, quick) => (if quick { 2 } else { 9 }, 0),
-            (Scenario::Active, false) => (60, 500),
-            (Scenario::Active, true) => (6, 200),
-            (_, false) => (60, 150),
-            (_, true) => (8, 40),
+    /// How the tails are measured. A round of few active connections among many has to hold ten thousand messages for its
+    /// p99.9; a storm has no length.
+    pub fn rounds(&self, scenario: Scenario) -> Rounds {
+        let (count, slices, ms) = match (scenario, self.quick) {
+            (Scenario::Storm, quick) => (if quick { 2 } else { 9 }, 1, 0),
+            (Scenario::Active, false) => (60, 20, 50),
+            (Scenario::Active, true) => (4, 4, 40),
+            (_, false) => (40, 10, 25),
+            (_, true) => (4, 3, 20),
         };
-        (self.asked_slices.unwrap_or(slices), self.asked_slice.unwrap_or(Duration::from_millis(ms)))
+        let slice = self.asked_slice.unwrap_or(Duration::from_millis(ms));
+        Rounds { count: self.asked_slices.unwrap_or(count), slices, slice }
     }
 
     /// Memory is measured one server at a time: the kernel's slabs are shared by all.

@@ -22,11 +22,13 @@ pub struct Tails {
     pub message: usize,
     /// Listeners that share a server's port: shards of megamux, processes of others.
     pub listeners: usize,
-    #[serde(default)]
     pub network: Network,
     pub slice_ms: u64,
-    /// Slices each row was to have at each point.
+    /// Rounds, and the slices each row was to have at each point in each of them.
     pub slices: usize,
+    pub slices_per_round: usize,
+    /// Why nobody watched whether a core was taken away.
+    pub unwatched: Option<String>,
     /// Messages per second of a closed loop in which the generator is both ends.
     pub null_ceiling: Option<f64>,
     pub points: Vec<Point>,
@@ -34,11 +36,10 @@ pub struct Tails {
 }
 
 /// What lies between generator and servers.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
     /// What is sent is received on the sender's core.
-    #[default]
     Loopback,
     /// The same for want of a wire, and why.
     LoopbackFor(String),
@@ -60,8 +61,8 @@ pub struct Point {
 pub enum Rate {
     /// A share of what the row itself can do in a closed loop.
     OfOwnCeiling(f64),
-    /// A share of what the baseline can do.
-    OfBaselineCeiling(f64),
+    /// A share of what the best peer can do.
+    OfBestPeersCeiling(f64),
     PerSecond(f64),
     /// Everybody at once, once per slice.
     AtOnce,
@@ -81,20 +82,19 @@ pub struct TailRow {
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct TailCourse {
     pub per_second: f64,
-    /// One per round; fewer than the slices if the server failed.
+    /// One per round; fewer than the rounds if the server failed.
     pub samples: Vec<TailSample>,
     /// All slices together: nanoseconds and how often, to three digits.
     pub counts: Vec<(u64, u64)>,
 }
 
-/// One slice of one server.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// The slices that a server had in one round. Its quantiles are of those slices in which no core was taken away.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TailSample {
     pub units: u64,
     pub elapsed_ns: u64,
     pub server_cpu_ns: u64,
     /// Of a storm: time that the servers' core was not idle, with what the kernel did in interrupts.
-    #[serde(default)]
     pub core_ns: Option<u64>,
     pub load_cpu_ns: u64,
     /// From when a message was due to when it was sent: the generator's part.
@@ -103,6 +103,9 @@ pub struct TailSample {
     pub p99_ns: u64,
     pub p999_ns: u64,
     pub max_ns: u64,
+    /// Messages of the slices that the quantiles are of, and how many slices are left out.
+    pub calm: u64,
+    pub left_out: u64,
     /// Of a storm: dials and exchanges tried again, and connections that the kernel dropped for a full backlog.
     #[serde(default)]
     pub retries: u64,
@@ -139,13 +142,14 @@ impl Measure {
         }
     }
 
-    fn read(self, sample: &TailSample) -> f64 {
+    /// Nothing of a round whose every slice is left out.
+    fn read(self, sample: &TailSample) -> Option<f64> {
         let ns = match self {
             Self::P99 => sample.p99_ns,
             Self::P999 => sample.p999_ns,
             Self::Last => sample.max_ns,
         };
-        ns as f64
+        (sample.calm > 0).then_some(ns as f64)
     }
 }
 
@@ -184,9 +188,9 @@ pub struct TailFigures {
     pub per_second: f64,
     /// Of all slices together.
     pub all: Histogram<u64>,
-    /// The median over slices of what rows are compared by, in milliseconds, and its ratio to the baseline.
-    pub measured_ms: f64,
-    pub ratio: Estimate,
+    /// The median over rounds of what rows are compared by, in milliseconds, and its ratio to the baseline; nothing if every
+    /// slice of either was left out.
+    pub measured: Option<(f64, Estimate)>,
     /// The server's CPU time per message or connection, in microseconds, and its ratio to the baseline.
     pub cpu_us: f64,
     pub cpu_ratio: Estimate,
@@ -194,6 +198,7 @@ pub struct TailFigures {
     pub core: Option<(f64, Estimate)>,
     pub server_busy: f64,
     pub late_p99_ms: f64,
+    pub left_out: u64,
     pub retries: u64,
     pub dropped: u64,
 }
@@ -202,18 +207,19 @@ impl<'a> PointFindings<'a> {
     pub fn of(tails: &'a Tails, index: usize, seed: u64) -> Self {
         let measure = Measure::of(tails.scenario);
         let point = &tails.points[index];
-        let values = |row: &TailRow| -> Vec<f64> {
+        let of_rounds = |row: &TailRow, read: &dyn Fn(&TailSample) -> Option<f64>| -> Vec<Option<f64>> {
             let samples = row.courses.get(index).map_or(&[][..], |course| &course.samples);
-            samples.iter().map(|sample| measure.read(sample)).collect()
+            samples.iter().map(read).collect()
         };
-        let paired = |row: Vec<f64>, to: Vec<f64>| {
-            let rounds = row.len().min(to.len());
-            (rounds > 0).then(|| paired_ratio(&row[..rounds], &to[..rounds], seed))
+        let values = |row: &TailRow| of_rounds(row, &|sample| measure.read(sample));
+        let paired = |row: Vec<Option<f64>>, to: Vec<Option<f64>>| {
+            let (row, to): (Vec<f64>, Vec<f64>) = row.into_iter().zip(to).filter_map(|(row, to)| row.zip(to)).unzip();
+            (!row.is_empty()).then(|| paired_ratio(&row, &to, seed))
         };
+        let middle = |values: Vec<Option<f64>>| median(&mut values.into_iter().flatten().collect::<Vec<_>>());
         let ratio = |row: &TailRow, to: &TailRow| paired(values(row), values(to));
-        let per_unit_us = |row: &TailRow, ns: fn(&TailSample) -> Option<u64>| -> Vec<f64> {
-            let samples = row.courses.get(index).map_or(&[][..], |course| &course.samples);
-            samples.iter().filter_map(|sample| Some(ns(sample)? as f64 / 1e3 / sample.units.max(1) as f64)).collect()
+        let per_unit_us = |row: &TailRow, ns: fn(&TailSample) -> Option<u64>| {
+            of_rounds(row, &|sample| Some(ns(sample)? as f64 / 1e3 / sample.units.max(1) as f64))
         };
         let cpu_us = |row: &TailRow| per_unit_us(row, |sample| Some(sample.server_cpu_ns));
         let core_us = |row: &TailRow| per_unit_us(row, |sample| sample.core_ns);
@@ -222,11 +228,14 @@ impl<'a> PointFindings<'a> {
         let resolution = ratios[1].map(|twin| twin.distance_from_one());
         let lines = tails.rows.iter().zip(&ratios).enumerate().map(|(place, (row, ratio))| TailLine {
             row,
-            verdict: verdict(place, row.failure.is_some(), ratio.as_ref(), resolution),
-            figures: ratio.zip(paired(cpu_us(row), cpu_us(baseline))).map(|(ratio, cpu_ratio)| {
-                let (measured_ms, cpu_us) = (median(&mut values(row)) / 1e6, median(&mut cpu_us(row)));
-                let core = paired(core_us(row), core_us(baseline)).map(|ratio| (median(&mut core_us(row)), ratio));
-                TailFigures { core, ..TailFigures::of(&row.courses[index], measured_ms, ratio, cpu_us, cpu_ratio) }
+            verdict: match (&row.failure, ratio) {
+                (None, None) => Verdict::NotResolved,
+                (failure, ratio) => verdict(place, failure.is_some(), ratio.as_ref(), resolution),
+            },
+            figures: paired(cpu_us(row), cpu_us(baseline)).map(|cpu_ratio| {
+                let (measured, cpu_us) = (ratio.map(|ratio| (middle(values(row)) / 1e6, ratio)), middle(cpu_us(row)));
+                let core = paired(core_us(row), core_us(baseline)).map(|ratio| (middle(core_us(row)), ratio));
+                TailFigures { core, ..TailFigures::of(&row.courses[index], measured, cpu_us, cpu_ratio) }
             }),
         });
         let peers = tails.rows.iter().zip(&ratios).enumerate();
@@ -251,10 +260,10 @@ impl<'a> PointFindings<'a> {
     }
 
     pub fn subtitle(&self) -> String {
-        let Tails { scenario, listeners, network, slice_ms, slices, .. } = self.tails;
+        let Tails { scenario, listeners, network, slice_ms, slices, slices_per_round, unwatched, .. } = self.tails;
         let slices = match self.point.rate {
             Rate::AtOnce => format!("{slices} rounds"),
-            _ => format!("{slices} slices of {slice_ms} ms"),
+            _ => format!("{slices} rounds of {slices_per_round} slices of {slice_ms} ms"),
         };
         let shared = match listeners {
             1 => String::new(),
@@ -265,27 +274,33 @@ impl<'a> PointFindings<'a> {
             Network::LoopbackFor(why) => format!("; over the loopback, for want of a network of its own: {why}"),
             Network::Wire => "; each end receives on its own core".to_owned(),
         };
+        let watched = unwatched.as_ref().map_or(String::new(), |why| format!("; nobody watched the cores: {why}"));
         let measure = Measure::of(*scenario).name();
         let resolved = match self.resolution {
             Some(smallest) => format!("differences up to {:.1}% are not resolved", smallest * 100.0),
             None => "without an A/A row nothing is resolved".to_owned(),
         };
-        format!("{slices}, compared by {measure}; {resolved}{shared}{network}")
+        format!("{slices}, compared by {measure}; {resolved}{shared}{network}{watched}")
     }
 
     pub fn remarks(&self) -> Vec<String> {
+        let of_row = self.tails.slices * self.tails.slices_per_round;
+        let left_out = self.lines.iter().filter_map(|line| Some(line.figures.as_ref()?.left_out)).max();
+        let left_out = left_out.filter(|&left_out| left_out > 0).map(|most| {
+            format!("left out because a core was taken away meanwhile: up to {most} of a server's {of_row} slices")
+        });
         let failed = self.tails.rows.iter().filter_map(|row| {
             let failure = row.failure.as_ref()?;
             Some(format!("{} failed: {failure}", row.name))
         });
         let bar = self.bar.as_ref().map(|(at_most, best, reach)| reach.line(best, *at_most));
-        bar.into_iter().chain(failed).chain(self.late()).collect()
+        bar.into_iter().chain(left_out).chain(failed).chain(self.late()).collect()
     }
 
     /// A storm in which the last dial is started just before the last answer comes says what the generator can do.
     fn late(&self) -> Option<String> {
         let baseline = self.lines[0].figures.as_ref().filter(|_| self.point.rate == Rate::AtOnce)?;
-        let share = baseline.late_p99_ms / baseline.measured_ms;
+        let share = baseline.late_p99_ms / baseline.measured?.0;
         (share > GENERATOR_BOUND).then(|| {
             format!(
                 "dials were still being started after {:.0}% of the time: the generator's core was the limit as much as the \
@@ -317,19 +332,19 @@ impl Tails {
 }
 
 impl TailFigures {
-    fn of(course: &TailCourse, measured_ms: f64, ratio: Estimate, cpu_us: f64, cpu_ratio: Estimate) -> Self {
+    fn of(course: &TailCourse, measured: Option<(f64, Estimate)>, cpu_us: f64, cpu_ratio: Estimate) -> Self {
         let samples = &course.samples;
         let median_of = |value: &dyn Fn(&TailSample) -> f64| median(&mut samples.iter().map(value).collect::<Vec<_>>());
         Self {
             per_second: course.per_second,
             all: course.histogram(),
-            measured_ms,
-            ratio,
+            measured,
             cpu_us,
             cpu_ratio,
             core: None,
             server_busy: median_of(&|sample| sample.server_cpu_ns as f64 / sample.elapsed_ns as f64),
             late_p99_ms: median_of(&|sample| sample.late_p99_ns as f64) / 1e6,
+            left_out: samples.iter().map(|sample| sample.left_out).sum(),
             retries: samples.iter().map(|sample| sample.retries).sum(),
             dropped: samples.iter().map(|sample| sample.dropped).sum(),
         }
@@ -358,6 +373,8 @@ mod tests {
             p99_ns: ns,
             p999_ns: 2 * ns,
             max_ns: 4 * ns,
+            calm: 1_000,
+            left_out: 0,
             retries: 1,
             dropped: 0,
         };
@@ -376,6 +393,8 @@ mod tests {
             network: Network::Loopback,
             slice_ms: 1,
             slices: 10,
+            slices_per_round: 1,
+            unwatched: None,
             null_ceiling: Some(3e6),
             points: vec![Point { name: "half".into(), rate: Rate::OfOwnCeiling(0.5), at_most: Some(1.05) }],
             rows,

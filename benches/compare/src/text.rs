@@ -89,7 +89,7 @@ fn draw_point(findings: &PointFindings<'_>, out: &mut dyn Write) -> io::Result<(
     writeln!(out, "  {}", findings.subtitle())?;
     writeln!(
         out,
-        "  {:<16} {:<8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>7} {:>16}  {:<12} {:>8} {:>22} {:>8} {:>22} {:>5} {:>9}",
+        "  {:<16} {:<8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>4} {:>22}  {:<12} {:>8} {:>22} {:>8} {:>22} {:>5} {:>9}",
         "server",
         "kind",
         "msg/s",
@@ -97,8 +97,9 @@ fn draw_point(findings: &PointFindings<'_>, out: &mut dyn Write) -> io::Result<(
         "p99 ms",
         "p99.9 ms",
         "max ms",
+        "calm ms",
+        "out",
         "ratio",
-        "95% interval",
         "verdict",
         "cpu us",
         "cpu ratio",
@@ -117,17 +118,18 @@ fn draw_tail(line: &TailLine<'_>, out: &mut dyn Write) -> io::Result<()> {
         return writeln!(out, "  {name:<16} {kind:<8} {verdict}");
     };
     let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|share| figures.quantile_ms(share));
-    let ratio = figures.ratio;
     let paired = |ratio: Estimate| format!("{:.3} [{:.3}, {:.3}]", ratio.median, ratio.low, ratio.high);
-    let core = figures.core.map(|(us, ratio)| (format!("{us:.2}"), paired(ratio)));
-    let (core_us, core_ratio) = core.unwrap_or_else(|| ("-".into(), "-".into()));
+    let both = |value: Option<(f64, Estimate)>, digits| match value {
+        Some((value, ratio)) => (format!("{value:.digits$}"), paired(ratio)),
+        None => ("-".into(), "-".into()),
+    };
+    let ((calm, ratio), (core_us, core_ratio)) = (both(figures.measured, 3), both(figures.core, 2));
     write!(
         out,
-        "  {name:<16} {kind:<8} {:>8.0} {p50:>9.3} {p99:>9.3} {p999:>9.3} {max:>9.3} {:>7.3} {:>16}  {verdict:<12} \
+        "  {name:<16} {kind:<8} {:>8.0} {p50:>9.3} {p99:>9.3} {p999:>9.3} {max:>9.3} {calm:>9} {:>4} {ratio:>22}  {verdict:<12} \
          {:>8.2} {:>22} {core_us:>8} {core_ratio:>22} {:>4.0}% {:>9.3}",
         figures.per_second,
-        ratio.median,
-        format!("[{:.3}, {:.3}]", ratio.low, ratio.high),
+        figures.left_out,
         figures.cpu_us,
         paired(figures.cpu_ratio),
         figures.server_busy * 100.0,

@@ -1,7 +1,7 @@
 //! Runs the scenarios that measure tails: latency under an open loop, few active among many, and everybody at once.
 //!
 //! Invariants: as in `run`: all servers of a scenario are alive on one core, and every round has a slice of each at each
-//! point, in random order. Within a round all are sent the same arrivals. Where connections are more than a process may
+//! point, as many as a round has, in random order. Within a round all are sent the same arrivals. Where connections are more than a process may
 //! have descriptors for, a server is as many listeners on one port as it needs, of the same number for everybody.
 
 use std::time::{Duration, Instant};
@@ -16,10 +16,11 @@ use crate::method::median;
 use crate::open::{Course, OpenLoop, Schedule, histogram};
 use crate::process::{Cluster, Core, Program, Seat, Spec};
 use crate::progress::Progress;
-use crate::report::Failure;
-use crate::run::Plan;
+use crate::report::{Failure, Kind};
+use crate::run::{Plan, Rounds};
 use crate::scenario::{Scenario, Shape};
 use crate::tails::{Network, Point, Rate, TailCourse, TailRow, TailSample, Tails};
+use crate::watch::Watch;
 use crate::wire::Wire;
 
 /// Rounds thrown away.
@@ -28,10 +29,14 @@ const WARM_UP: usize = 1;
 /// Closed-loop slices of each server, and in a quick run.
 const CEILINGS: usize = 7;
 const QUICK_CEILINGS: usize = 3;
+const CEILING: Duration = Duration::from_millis(100);
 
 /// Of the connections, in `active`; and the messages each of them sends per second.
 const ACTIVE_SHARE: usize = 100;
 const ACTIVE_RATE: f64 = 10.0;
+
+/// A slice in which a core was away for longer is left out of what rows are compared by: as long as a few hundred messages take.
+const AWAY_NS: u64 = 300_000;
 
 /// What a server is put under.
 enum Client {
@@ -44,10 +49,20 @@ enum Client {
 /// A row in the making.
 struct Entrant {
     row: TailRow,
-    /// All slices together, by point.
+    /// All slices together, and those of the round so far, by point.
     all: Vec<Histogram<u64>>,
+    heaps: Vec<Heap>,
     /// Gone when it failed.
     running: Option<Running>,
+}
+
+/// What the slices of a round have brought about so far.
+struct Heap {
+    sample: TailSample,
+    /// Of all slices, of those in which no core was taken away, and how late all were sent.
+    latency: Histogram<u64>,
+    calm: Histogram<u64>,
+    late: Histogram<u64>,
 }
 
 struct Running {
@@ -83,7 +98,19 @@ impl Plan {
         let listeners = if scenario == Scenario::Latency { 1 } else { shape.connections.div_ceil(per_ring) };
         let points = points(scenario, shape.connections);
         let mut entrants = self.enter(scenario, wire, shape, listeners, per_ring, points.len());
-        let (slices, slice) = self.tail_slices(scenario);
+        let rounds = self.rounds(scenario);
+        let watched = match scenario {
+            Scenario::Storm => None,
+            _ => Some([self.seat.cpu, self.load_cpu].map(Watch::on)),
+        };
+        let mut watches = Vec::new();
+        let mut unwatched = None;
+        for watch in watched.into_iter().flatten() {
+            match watch {
+                Ok(watch) => watches.push(watch),
+                Err(error) => unwatched = Some(error.to_string()),
+            }
+        }
         let mut tails = Tails {
             scenario,
             connections: shape.connections,
@@ -91,28 +118,31 @@ impl Plan {
             message: shape.message,
             listeners,
             network,
-            slice_ms: slice.as_millis() as u64,
-            slices,
+            slice_ms: rounds.slice.as_millis() as u64,
+            slices: rounds.count,
+            slices_per_round: rounds.slices,
+            unwatched,
             null_ceiling: None,
             points,
             rows: Vec::new(),
         };
         if scenario == Scenario::Latency {
-            tails.null_ceiling = Some(self.ceilings(&mut entrants, shape, slice)?);
+            tails.null_ceiling = Some(self.ceilings(&mut entrants, shape, CEILING)?);
         }
-        let baseline = entrants[0].ceiling();
+        let peers = entrants.iter().filter(|entrant| entrant.row.kind == Kind::Peer);
+        let best = peers.map(Entrant::ceiling).fold(0.0, f64::max);
         for entrant in &mut entrants {
             let own = entrant.ceiling();
             for (course, point) in entrant.row.courses.iter_mut().zip(&tails.points) {
                 course.per_second = match point.rate {
                     Rate::OfOwnCeiling(share) => share * own,
-                    Rate::OfBaselineCeiling(share) => share * baseline,
+                    Rate::OfBestPeersCeiling(share) => share * best,
                     Rate::PerSecond(rate) => rate,
                     Rate::AtOnce => 0.0,
                 };
             }
         }
-        self.rounds(scenario, &mut entrants, slices, slice);
+        self.run_rounds(scenario, &mut entrants, rounds, &mut watches);
         for entrant in &mut entrants {
             entrant.finish();
         }
@@ -143,7 +173,8 @@ impl Plan {
                 courses: vec![TailCourse::default(); points],
                 failure: None,
             };
-            let mut entrant = Entrant { row, all: vec![histogram(); points], running: None };
+            let heaps = (0..points).map(|_| Heap::new()).collect();
+            let mut entrant = Entrant { row, all: vec![histogram(); points], heaps, running: None };
             let endpoint = wire.map_or_else(|| self.endpoint(scenario, number), |wire| Ok(wire.endpoint(number)));
             let started = endpoint.and_then(|endpoint| {
                 let endpoint = endpoint.shared_by(listeners);
@@ -183,26 +214,30 @@ impl Plan {
         Ok(median(&mut nulls))
     }
 
-    fn rounds(&mut self, scenario: Scenario, entrants: &mut [Entrant], slices: usize, slice: Duration) {
-        let points = entrants[0].row.courses.len();
-        let mut order: Vec<(usize, usize)> =
-            (0..entrants.len()).flat_map(|index| (0..points).map(move |point| (index, point))).collect();
-        let mut progress = Progress::new(scenario.name(), WARM_UP + slices);
-        for round in 0..WARM_UP + slices {
+    fn run_rounds(&mut self, scenario: Scenario, entrants: &mut [Entrant], rounds: Rounds, watches: &mut [Watch]) {
+        let points = 0..entrants[0].row.courses.len();
+        let places = (0..entrants.len()).flat_map(|index| points.clone().map(move |point| (index, point)));
+        let mut order: Vec<_> =
+            places.flat_map(|(index, point)| (0..rounds.slices).map(move |turn| (index, point, turn))).collect();
+        let mut progress = Progress::new(scenario.name(), WARM_UP + rounds.count);
+        for round in 0..WARM_UP + rounds.count {
             if entrants[0].running.is_none() {
                 // Nothing is left to pair the others with.
                 return;
             }
             self.random.shuffle(&mut order);
-            let seed = self.random.next();
-            for &(index, point) in &order {
-                let per_second = entrants[index].row.courses[point].per_second;
-                let schedule = Schedule { per_second, length: slice, seed };
-                let measured = entrants[index].measure(|running| running.slice(schedule));
-                if let Some((sample, latency)) = measured.filter(|_| round >= WARM_UP) {
-                    entrants[index].row.courses[point].samples.push(sample);
-                    entrants[index].all[point].add(latency).expect("histograms of the same bounds");
+            let seeds: Vec<u64> = (0..rounds.slices).map(|_| self.random.next()).collect();
+            for &(index, point, turn) in &order {
+                let entrant = &mut entrants[index];
+                let per_second = entrant.row.courses[point].per_second;
+                let schedule = Schedule { per_second, length: rounds.slice, seed: seeds[turn] };
+                let slice = entrant.measure(|running| running.slice(schedule, watches));
+                if let Some(slice) = slice {
+                    entrant.heaps[point].add(slice);
                 }
+            }
+            for entrant in entrants.iter_mut() {
+                entrant.end_round(round >= WARM_UP);
             }
             progress.at(round + 1);
         }
@@ -218,8 +253,8 @@ fn points(scenario: Scenario, connections: usize) -> Vec<Point> {
         }
         Scenario::Storm => vec![point("all reset, all come back at once".into(), Rate::AtOnce, Some(0.8))],
         _ => vec![
-            point("half of each one's own ceiling".into(), Rate::OfOwnCeiling(0.5), Some(1.05)),
-            point("half of the first row's ceiling".into(), Rate::OfBaselineCeiling(0.5), Some(1.05)),
+            point("half of the best peer's ceiling".into(), Rate::OfBestPeersCeiling(0.5), Some(1.05)),
+            point("half of each one's own ceiling".into(), Rate::OfOwnCeiling(0.5), None),
             point("70% of each one's own ceiling".into(), Rate::OfOwnCeiling(0.7), None),
             point("90% of each one's own ceiling".into(), Rate::OfOwnCeiling(0.9), None),
         ],
@@ -283,6 +318,17 @@ impl Entrant {
         if ceilings.is_empty() { 0.0 } else { median(&mut ceilings) }
     }
 
+    /// A round that failed halfway leaves no sample.
+    fn end_round(&mut self, counts: bool) {
+        for ((heap, course), all) in self.heaps.iter_mut().zip(&mut self.row.courses).zip(&mut self.all) {
+            let (sample, latency) = std::mem::replace(heap, Heap::new()).end();
+            if counts && self.running.is_some() {
+                course.samples.push(sample);
+                all.add(latency).expect("histograms of the same bounds");
+            }
+        }
+    }
+
     /// The silent must all still be there.
     fn finish(&mut self) {
         self.measure(|running| match &mut running.client {
@@ -300,32 +346,79 @@ impl Entrant {
     }
 }
 
+/// What one slice brought about, and what it cost.
+struct Slice {
+    course: Course,
+    retries: u64,
+    dropped: u64,
+    server_cpu_ns: u64,
+    load_cpu_ns: u64,
+    core_ns: Option<u64>,
+    /// The longest time that a core was taken away from servers and generator.
+    away_ns: u64,
+}
+
 impl Running {
-    fn slice(&mut self, schedule: Schedule) -> Result<(TailSample, Histogram<u64>)> {
-        let (server_before, dropped_before) = (self.cluster.settled_cpu_ns()?, self.cluster.dropped());
+    fn slice(&mut self, schedule: Schedule, watches: &mut [Watch]) -> Result<Slice> {
+        let mut away_ns = || watches.iter_mut().map(Watch::longest_ns).max().unwrap_or(0);
         let is_storm = matches!(self.client, Client::Storm(_));
-        let (load_before, core_before, start) = (own_cpu_ns(), self.core.idle_ns()?, Instant::now());
+        let (server_before, dropped_before) = (self.cluster.settled_cpu_ns()?, self.cluster.dropped());
+        let (load_before, idle_before, start) = (own_cpu_ns(), self.core.idle_ns()?, Instant::now());
+        away_ns();
         let Return { course, retries } = self.client.slice(schedule)?;
-        let load_cpu_ns = own_cpu_ns() - load_before;
+        let (load_cpu_ns, away_ns) = (own_cpu_ns() - load_before, away_ns());
         let server_cpu_ns = self.cluster.settled_cpu_ns()? - server_before;
-        let core_ns = (start.elapsed().as_nanos() as u64).saturating_sub(self.core.idle_ns()? - core_before);
-        let Course { units, elapsed, latency, late } = course;
-        let sample = TailSample {
-            units,
-            elapsed_ns: u64::try_from(elapsed.as_nanos()).context("a slice of centuries")?,
-            server_cpu_ns,
-            core_ns: is_storm.then_some(core_ns),
-            load_cpu_ns,
-            late_p99_ns: late.value_at_quantile(0.99),
-            p50_ns: latency.value_at_quantile(0.5),
-            p99_ns: latency.value_at_quantile(0.99),
-            p999_ns: latency.value_at_quantile(0.999),
-            max_ns: latency.max(),
+        let idle_ns = self.core.idle_ns()? - idle_before;
+        Ok(Slice {
+            course,
             retries,
             // Of all that shares the network, so only a storm's are surely its own.
             dropped: if is_storm { self.cluster.dropped().saturating_sub(dropped_before) } else { 0 },
+            server_cpu_ns,
+            load_cpu_ns,
+            core_ns: is_storm.then(|| (start.elapsed().as_nanos() as u64).saturating_sub(idle_ns)),
+            away_ns,
+        })
+    }
+}
+
+impl Heap {
+    fn new() -> Self {
+        Self { sample: TailSample::default(), latency: histogram(), calm: histogram(), late: histogram() }
+    }
+
+    fn add(&mut self, slice: Slice) {
+        let (sample, course) = (&mut self.sample, slice.course);
+        sample.units += course.units;
+        sample.elapsed_ns += course.elapsed.as_nanos() as u64;
+        sample.server_cpu_ns += slice.server_cpu_ns;
+        sample.load_cpu_ns += slice.load_cpu_ns;
+        sample.core_ns = slice.core_ns.map(|ns| ns + sample.core_ns.unwrap_or(0));
+        sample.retries += slice.retries;
+        sample.dropped += slice.dropped;
+        let bounds = "histograms of the same bounds";
+        if slice.away_ns < AWAY_NS {
+            self.calm.add(&course.latency).expect(bounds);
+        } else {
+            sample.left_out += 1;
+        }
+        self.latency.add(course.latency).expect(bounds);
+        self.late.add(course.late).expect(bounds);
+    }
+
+    /// The round's sample, and all its latencies.
+    fn end(self) -> (TailSample, Histogram<u64>) {
+        let Self { sample, latency, calm, late } = self;
+        let sample = TailSample {
+            calm: calm.len(),
+            late_p99_ns: late.value_at_quantile(0.99),
+            p50_ns: calm.value_at_quantile(0.5),
+            p99_ns: calm.value_at_quantile(0.99),
+            p999_ns: calm.value_at_quantile(0.999),
+            max_ns: calm.max(),
+            ..sample
         };
-        Ok((sample, latency))
+        (sample, latency)
     }
 }
 
