@@ -50,7 +50,7 @@ impl FromStr for Source {
             Some(path) => Ok(Source::Unix(path.into())),
             None => resolve(text).map(Source::Tcp).map_err(|error| match error.kind() {
                 io::ErrorKind::InvalidInput => {
-                    "give 127.0.0.1:8080, [::1]:8080, a name with a port, or unix:/path".into()
+                    "give 127.0.0.1:8080, [::1]:8080 or unix:/path, or a name with its port".into()
                 }
                 _ => error.to_string(),
             }),

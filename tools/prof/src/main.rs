@@ -24,12 +24,15 @@ mod trace;
 mod uring;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use megamux_client::Source;
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 const NOTES: &str = "\
 ADDR is where the server's HTTP listener is: 127.0.0.1:8080, [::1]:8080 or unix:/path.
@@ -74,6 +77,9 @@ pub struct Target {
 }
 
 fn main() -> ExitCode {
+    // Whoever reads us may leave, as `head` does: that ends us, and is no failure.
+    // SAFETY: no other thread runs yet, and the default action is no function of ours. Sockets never raise it (MSG_NOSIGNAL).
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let cli = Cli::parse();
     if let Some(shell) = cli.completions {
         clap_complete::generate(shell, &mut Cli::command(), "megamux-prof", &mut std::io::stdout());
@@ -94,6 +100,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Set by an interrupt, for what is then to be finished with what there is. A second one ends the process.
+pub fn interrupts() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // Without them an interrupt ends the process at once, as it does anyway.
+        let _ = signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag));
+        let _ = signal_hook::flag::register(signal, Arc::clone(&flag));
+    }
+    flag
 }
 
 /// A number of seconds on the command line.

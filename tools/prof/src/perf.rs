@@ -3,8 +3,10 @@
 //! Invariant: whatever perf says when it fails ends up in an error that says what to do.
 
 use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -25,13 +27,14 @@ pub fn event() -> Result<&'static str> {
     Ok(if tried.status.success() && counts { "cycles" } else { "cpu-clock" })
 }
 
-/// Samples these threads for a while. `look` is called now and then with the time passed.
+/// Samples these threads for a while, or until interrupted. `look` is called now and then with the time passed.
 pub fn record(
     process: &Process,
     threads: &[u32],
     (event, rate): (&str, u32),
     span: Duration,
     data: &Path,
+    interrupted: &AtomicBool,
     mut look: impl FnMut(Duration),
 ) -> Result<()> {
     let threads: Vec<String> = threads.iter().map(u32::to_string).collect();
@@ -42,12 +45,18 @@ pub fn record(
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(missing)?;
     let began = Instant::now();
+    let mut told = false;
     while child.try_wait()?.is_none() {
         std::thread::sleep(LOOK);
+        if interrupted.load(Relaxed) && !std::mem::replace(&mut told, true) {
+            // From a terminal perf has been told already, and twice is as good. It writes what it has.
+            // SAFETY: a child that has not been waited for, so the number is its own.
+            unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+        }
         look(began.elapsed());
     }
     let said = finish(child)?;
-    if !said.status.success() {
+    if !said.status.success() && !told {
         bail!(judge(&String::from_utf8_lossy(&said.stderr), process));
     }
     Ok(())
@@ -70,7 +79,11 @@ pub struct Recording(pub PathBuf);
 impl Recording {
     pub fn new() -> Result<Recording> {
         let folder = std::env::temp_dir().join(format!("megamux-prof-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        // Nobody else's, and never one that somebody has put there.
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(Recording(folder.join("perf.data")))
     }
 }

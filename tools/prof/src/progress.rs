@@ -19,7 +19,8 @@ impl Progress {
             self.shown = true;
             let mut out = std::io::stderr().lock();
             // Nobody to tell: nothing to do about it.
-            let _ = write!(out, "\r\x1b[K{line}").and_then(|()| out.flush());
+            // The terminal cuts what is wider than it is (DECAWM off): a second line could not be written over.
+            let _ = write!(out, "\r\x1b[K\x1b[?7l{line}\x1b[?7h").and_then(|()| out.flush());
         }
     }
 

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::folded::Stacks;
 use crate::process::{Process, Thread};
 use crate::progress::Progress;
-use crate::{Target, flame, perf, seconds};
+use crate::{Target, flame, interrupts, perf, seconds};
 
 /// Above this share of samples without a name something is wrong with the binary.
 const MOST_UNKNOWN: f64 = 0.5;
@@ -18,11 +18,11 @@ const MOST_UNKNOWN: f64 = 0.5;
 pub struct Options {
     #[command(flatten)]
     target: Target,
-    /// How long
+    /// How long; an interrupt ends it earlier, and what there is by then is drawn
     #[arg(short, long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     seconds: Duration,
     /// Samples per second and thread; a prime number keeps out of step with timers
-    #[arg(short, long, default_value_t = 199, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(short, long, visible_short_alias = 'F', default_value_t = 199, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
     /// Only these shards, and not the other threads
     #[arg(long, value_name = "SHARD", value_delimiter = ',')]
@@ -43,13 +43,15 @@ pub fn run(options: &Options) -> Result<()> {
     let mut progress = Progress::new();
     let whole = options.seconds.as_secs_f64();
     let ids: Vec<u32> = threads.iter().map(|thread| thread.id).collect();
-    perf::record(&process, &ids, (event, options.rate), options.seconds, &recording.0, |passed| {
+    let (began, interrupted) = (Instant::now(), interrupts());
+    perf::record(&process, &ids, (event, options.rate), options.seconds, &recording.0, &interrupted, |passed| {
         progress.say(format_args!(
             "sampling process {} by {event}: {:.1} of {whole} s",
             process.id,
             passed.as_secs_f64()
         ));
     })?;
+    let whole = began.elapsed().as_secs_f64().min(whole);
     if !process.is_alive() {
         progress.note(format_args!("process {} has ended meanwhile: this is what it did until then", process.id));
     }
@@ -65,7 +67,7 @@ pub fn run(options: &Options) -> Result<()> {
             "{unknown:.0}% of the samples have no name: the binary has no symbols (it was stripped), or it was replaced"
         ));
     }
-    let title = format!("megamux, process {}: {samples} samples in {whole} s by {event}", process.id);
+    let title = format!("megamux, process {}: {samples} samples in {whole:.1} s by {event}", process.id);
     fs::write(&options.output, flame::svg(&stacks, &title))
         .with_context(|| format!("cannot write {}", options.output.display()))?;
     progress.note(format_args!("{samples} samples of {} threads by {event}: {}", ids.len(), options.output.display()));

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use anyhow::{Context, Result};
 use crate::chrome::Writer;
 use crate::progress::Progress;
 use crate::ticks::Stretch;
-use crate::{Target, seconds};
+use crate::{Target, interrupts, seconds};
 use megamux_client::Client;
 
 /// Between two rounds that brought little: a request is itself a tick of the shard that is asked.
@@ -49,10 +50,11 @@ pub fn run(options: &Options) -> Result<()> {
     for shard in 0..first.shards {
         next.push(Stretch::get(&mut client, Some(shard), None)?.next);
     }
+    let interrupted = interrupts();
     let (began, mut said) = (Instant::now(), Instant::now());
     let (mut ticks, mut lost) = (0, vec![0; next.len()]);
     loop {
-        let is_over = began.elapsed() >= options.seconds;
+        let is_over = began.elapsed() >= options.seconds || interrupted.load(Relaxed);
         let mut is_behind = false;
         for shard in 0..first.shards {
             let place = usize::from(shard);

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -42,6 +41,8 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let mut client = Client::connect(&options.target.source)?;
     let is_terminal = std::io::stdout().is_terminal();
+    // https://no-color.org: any value that is not empty.
+    let colours = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut before = Figures::get(&mut client)?;
     match bpftrace() {
         Ok(()) if !options.watch => trace(options)?,
@@ -51,7 +52,7 @@ pub fn run(options: &Options) -> Result<()> {
     loop {
         thread::sleep(options.interval);
         let now = Figures::get(&mut client)?;
-        let table = table(&before, &now, is_terminal);
+        let table = table(&before, &now, colours);
         if options.watch && is_terminal {
             print!("\x1b[H\x1b[J");
         }
@@ -67,9 +68,9 @@ pub fn run(options: &Options) -> Result<()> {
 /// Whether the kernel's side can be looked at, or why not.
 fn bpftrace() -> Result<(), &'static str> {
     match Command::new("bpftrace").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status() {
-        Err(_) => Err("bpftrace is not installed"),
+        Err(_) => Err("bpftrace is not installed (it is in the package of this name)"),
         Ok(_) if !TRACEPOINTS.iter().any(|path| Path::new(path).is_dir()) => {
-            Err("io_uring's tracepoints cannot be seen: that takes root, and tracefs mounted")
+            Err("io_uring's tracepoints cannot be seen: that takes root, and tracefs mounted (/sys/kernel/tracing)")
         }
         Ok(_) => Ok(()),
     }
@@ -77,18 +78,22 @@ fn bpftrace() -> Result<(), &'static str> {
 
 fn trace(options: &Options) -> Result<()> {
     let process = Process::find(&options.target)?;
-    let script = std::env::temp_dir().join(format!("megamux-prof-{}.bt", std::process::id()));
-    fs::write(&script, SCRIPT).with_context(|| format!("cannot write {}", script.display()))?;
     let whole = options.interval.as_secs().max(1);
-    let said = Command::new("bpftrace").arg(&script).args([process.id.to_string(), whole.to_string()]).output();
-    let _ = fs::remove_file(&script);
-    let said = said.context("cannot start bpftrace")?;
-    if said.status.success() {
-        println!("the kernel's tracepoints, {whole} s:{}", String::from_utf8_lossy(&said.stdout));
-    } else {
-        println!("no tracepoints of the kernel: {}", String::from_utf8_lossy(&said.stderr).trim());
+    let mut command = Command::new("bpftrace");
+    command.args(["-q", "-e", SCRIPT, &process.id.to_string(), &whole.to_string()]);
+    let said = command.stdin(Stdio::null()).output().context("cannot start bpftrace")?;
+    let (out, errors) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    match said.status.success() {
+        true => println!("the kernel's tracepoints, {whole} s:\n{}\n", out.trim()),
+        false => println!("the server's counters; no tracepoints of the kernel: {}", reason(&errors)),
     }
     Ok(())
+}
+
+/// What bpftrace says in the end: before that it complains about what it can do without.
+fn reason(errors: &str) -> String {
+    let last = errors.lines().rfind(|line| line.contains("ERROR") || line.contains("error")).unwrap_or(errors);
+    format!("bpftrace says {:?}", last.trim().trim_start_matches("ERROR: "))
 }
 
 /// One look at the counters: by name, then by shard, summed over other labels.
@@ -215,6 +220,13 @@ mod tests {
              megamux_uptime_seconds 3\n"
         );
         Figures { taken, ..Figures::read(&text) }
+    }
+
+    #[test]
+    fn of_bpftraces_complaints_the_last_is_told() {
+        let said = "ERROR: couldn't set RLIMIT_MEMLOCK\nERROR: Could not create map: Operation not permitted\n\n";
+        assert_eq!(reason(said), "bpftrace says \"Could not create map: Operation not permitted\"");
+        assert_eq!(reason("odd\n"), "bpftrace says \"odd\"");
     }
 
     #[test]

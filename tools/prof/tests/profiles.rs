@@ -1,13 +1,14 @@
 //! The program against a real engine with a real HTTP listener, in this process.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use megamux::http::HttpHandler;
 use megamux::{CloseReason, Config, ConnInfo, Cx, Engine, Handler, Listen, NO_SERVICE, NoService, Pin, RecvBuf};
@@ -168,6 +169,75 @@ fn the_rings_are_shown_shard_by_shard() {
     assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), ["0", "1"], "{text}");
     // No workers of the kernel's, no overflow: nothing is punted for an echo.
     assert!(rows.iter().all(|row| row[6..10] == ["0"; 4]), "{text}");
+}
+
+#[test]
+fn the_kernels_tracepoints_are_counted() {
+    if Command::new("bpftrace").arg("--version").output().is_err() {
+        return skip("bpftrace is not installed");
+    }
+    let server = Server::start(1);
+    let output = server.busy(|| prof(&["uring", &server.http]));
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    if let Some(why) = text.lines().find(|line| line.contains("no tracepoints of the kernel")) {
+        return skip(&format!("bpftrace may not be used here: {why}"));
+    }
+    assert!(text.starts_with("the kernel's tracepoints, 1 s:\n") && text.contains("@waits[shard-0]: "), "{text}");
+    assert!(text.contains("\nshard "), "the counters come as well: {text}");
+}
+
+/// Runs it, waits, interrupts it, and hears it out.
+fn interrupted(arguments: &[&str], wait: impl FnOnce(u32)) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_megamux-prof"));
+    let child = child.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait(child.id());
+    // SAFETY: a child that has not been waited for, so the number is its own.
+    unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn an_interrupted_trace_is_whole() {
+    let (server, folder) = (Server::start(1), Folder::new("interrupted"));
+    let file = folder.file("trace.json");
+    let arguments = ["trace", "--seconds", "600", "--output", &file, &server.http];
+    let is_begun = || fs::metadata(&file).is_ok_and(|file| file.len() > 0);
+    let output = server.busy(|| interrupted(&arguments, |_| until(is_begun)));
+    assert!(output.status.success(), "{}", said(&output));
+    let trace: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert!(trace["traceEvents"].as_array().unwrap().len() > 1);
+}
+
+#[test]
+fn an_interrupted_recording_is_drawn() {
+    let probe = Command::new("perf").args(["record", "-o", "-", "-e", "cpu-clock", "true"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        return skip("perf is not installed, or may not be used here");
+    }
+    let (server, folder) = (Server::start(1), Folder::new("interrupted-record"));
+    let file = folder.file("flame.svg");
+    let arguments = ["record", "--seconds", "600", "--output", &file, &server.http];
+    let samples = |id| std::env::temp_dir().join(format!("megamux-prof-{id}"));
+    let sampled = |id| fs::metadata(samples(id).join("perf.data")).is_ok_and(|file| file.len() > 100_000);
+    let mut prof = 0;
+    let wait = |id| {
+        prof = id;
+        until(|| sampled(id));
+    };
+    let output = server.busy(|| interrupted(&arguments, wait));
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(fs::read_to_string(&file).unwrap().contains("megamux_engine::shard::Shard"), "{}", said(&output));
+    assert!(!samples(prof).exists(), "nothing is left behind");
+}
+
+/// Waits for it, with a deadline.
+fn until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it did not happen");
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -9,11 +9,12 @@ mod plain;
 mod screen;
 mod view;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
@@ -55,6 +56,9 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    // Whoever reads us may leave, as `head` does: that ends us, and is no failure.
+    // SAFETY: no other thread runs yet, and the default action is no function of ours. Sockets never raise it (MSG_NOSIGNAL).
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let cli = Cli::parse();
     if let Some(shell) = cli.completions {
         clap_complete::generate(shell, &mut Cli::command(), "megamux-top", &mut std::io::stdout());
@@ -80,9 +84,12 @@ fn once(cli: &Cli) -> anyhow::Result<()> {
 
 /// Until told to leave. A server that cannot be read is shown as such: it may come back.
 fn live(cli: &Cli) -> anyhow::Result<()> {
+    if !std::io::stdout().is_terminal() {
+        bail!("standard output is no terminal: --once prints what there is and leaves");
+    }
     // The first look decides whether there is anything to show at all.
     let mut before = look(&cli.source)?;
-    let mut screen = Screen::open()?;
+    let mut screen = Screen::open().context("cannot take the terminal over; --once does not need to")?;
     let (mut interval, mut paused) = (cli.interval.min(LONGEST), false);
     let mut view = View::between(&before, &before);
     let mut trouble = None;

@@ -1,8 +1,9 @@
 //! The terminal: drawing the view, reading keys, and leaving everything as it was.
 //!
-//! Invariant: however the program ends, a panic included, the terminal is given back (`ratatui::init` sees to the panic).
+//! Invariant: however the program ends, the terminal is given back: `ratatui::init` sees to a panic, a thread of its own to signals.
 
 use std::io;
+use std::thread;
 use std::time::Duration;
 
 use megamux_client::Source;
@@ -13,6 +14,8 @@ use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Row as TableRow, Table};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::plain::uptime;
 use crate::view::{COLUMNS, Column, Row, View};
@@ -47,6 +50,7 @@ impl Screen {
     pub fn open() -> io::Result<Screen> {
         // https://no-color.org: any value that is not empty.
         let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        give_back_on_signals()?;
         Ok(Screen { terminal: ratatui::try_init()?, colours })
     }
 
@@ -74,6 +78,19 @@ impl Screen {
             _ => None,
         })
     }
+}
+
+/// Interrupts from the keyboard are keys here; these come from elsewhere.
+fn give_back_on_signals() -> io::Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            ratatui::restore();
+            // Ends as if it had not been caught, so that whoever waits for us sees what it was.
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+    });
+    Ok(())
 }
 
 impl Drop for Screen {

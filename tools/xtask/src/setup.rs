@@ -28,6 +28,8 @@ const NEEDS: &[Need] = &[
     Need { program: "nft", package: "nftables" },
     // Samples of a running server.
     Need { program: "perf", package: "linux-perf" },
+    // The kernel's side of a running server's rings.
+    Need { program: "bpftrace", package: "bpftrace" },
     // Instruction counts.
     Need { program: "valgrind", package: "valgrind" },
     // libFuzzer is C++.
