@@ -26,7 +26,20 @@ impl Progress {
 
     /// Says it on a line of its own, that stays.
     pub fn note(&mut self, line: fmt::Arguments<'_>) {
-        let clear = if std::mem::take(&mut self.shown) { "\r\x1b[K" } else { "" };
-        eprintln!("{clear}{line}");
+        self.clear();
+        eprintln!("{line}");
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+/// What is said after it, an error maybe, begins on a line of its own.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
     }
 }

@@ -18,8 +18,10 @@ mod plot;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +29,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
+use signal_hook::consts::SIGINT;
 
 use crate::metadata;
 use crate::shell::{self, cargo};
@@ -99,10 +102,13 @@ struct Sample {
 }
 
 pub fn run(options: &Options) -> Result<()> {
+    options.json.iter().chain(&options.svg).try_for_each(|path| writable(path))?;
     shell::run(&mut cargo(&["build", "--quiet", "--release", "-p", "megamux", "-p", "megamux-load"]))?;
     let binaries = metadata::target_directory()?.join("release");
     let directory = binaries.join("c10m");
     fs::create_dir_all(&directory)?;
+    // An interrupt from the terminal is the generator's to act on: it ends with what it has, and all is set back here.
+    signal_hook::flag::register(SIGINT, Arc::default())?;
     let _files = Raised::to("/proc/sys/fs/file-max", ENDS * options.connections + 100_000)?;
     let server = Server::start(&binaries, &directory, options)?;
     let report = directory.join("load.json");
@@ -149,6 +155,12 @@ pub fn run(options: &Options) -> Result<()> {
     }
 }
 
+/// Minutes later it would be too late to hear of it.
+fn writable(path: &Path) -> Result<()> {
+    let file = fs::File::options().append(true).create(true).open(path);
+    file.map(drop).with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// A child that does not outlive this.
 struct Process(Child);
 
@@ -175,6 +187,8 @@ impl Server {
         command.arg("serve").arg("--config").arg(&config).args(["--shards", &shards(options)?.to_string()]);
         command.args(["--pin", "none", "--http", "off", "--data-dir", "none"]);
         command.args([&format!("--{name}"), "127.0.0.1:0", &format!("--{other}"), "off"]);
+        // Out of the terminal's reach: it has to outlive its connections.
+        command.process_group(0);
         let mut process = Process(command.stdout(Stdio::piped()).spawn().context("cannot start megamux")?);
         let banner = BufReader::new(process.0.stdout.take().context("no banner")?);
         let mut addr = None;
@@ -458,6 +472,16 @@ mod tests {
         assert_eq!(found.json(1)["samples"].as_array().unwrap().len(), 201);
         let svg = plot::draw(&found);
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && svg.matches("<polyline").count() == 4, "{svg}");
+    }
+
+    #[test]
+    fn a_place_for_results_is_tried_before_there_are_any() {
+        let path = std::env::temp_dir().join(format!("xtask-c10m-{}", std::process::id()));
+        writable(&path).unwrap();
+        fs::remove_file(path).unwrap();
+        assert!(
+            writable(Path::new("/nowhere/results.json")).unwrap_err().to_string().contains("/nowhere/results.json")
+        );
     }
 
     #[test]
