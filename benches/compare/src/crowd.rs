@@ -96,8 +96,7 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// Resets everybody and waits until all have come back and been served. Nobody dials before all are reset: a server has
-    /// descriptors for a crowd, not for two.
+    /// Resets everybody and waits until all have come back and been served. Nobody dials before all are reset.
     pub fn storm(&mut self) -> Result<Return> {
         let start = Instant::now();
         self.order(|| Order::Reset)?;

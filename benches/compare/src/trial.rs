@@ -95,7 +95,12 @@ impl Plan {
             _ => self.crowd_connections,
         });
         let per_ring = crowd::per_ring(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX));
-        let listeners = if scenario == Scenario::Latency { 1 } else { shape.connections.div_ceil(per_ring) };
+        let listeners = match scenario {
+            Scenario::Latency => 1,
+            // A server may learn of a return before it has seen to the reset, and then needs two descriptors.
+            Scenario::Storm => (2 * shape.connections).div_ceil(per_ring),
+            _ => shape.connections.div_ceil(per_ring),
+        };
         let points = points(scenario, shape.connections);
         let mut entrants = self.enter(scenario, wire, shape, listeners, per_ring, points.len());
         let rounds = self.rounds(scenario);
