@@ -190,7 +190,7 @@ impl Report {
                 due
             )
         }));
-        if let Some(last) = &self.last_delivery_ns {
+        if let Some(last) = self.last_delivery_ns.as_ref().filter(|last| last.count > 0) {
             let (p50, p95, max) = (span(last.p50), span(last.p95), span(last.max));
             lines.push(format!("to all   p50 {p50}  p95 {p95}  max {max}  (last delivery of a line)"));
         }
