@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use megamux_system_tests::{Caps, DEADLINE, Directory, Options, Server, connect, echo, scenarios, skip, wait_until};
@@ -125,8 +125,13 @@ fn serves_reloads_and_drains(mut server: Server, directory: &Directory) {
         asking(directory) + &format!("[[listen]]\nprotocol = \"echo\"\nlisten = \"unix:{}\"\n", socket.display());
     fs::write(directory.path("megamux.toml"), entry).expect("it is ours");
     server.signal(Signal::HUP);
-    wait_until("it listens", || Path::new(&socket).exists());
-    let mut more = std::os::unix::net::UnixStream::connect(&socket).expect("it listens");
+    // Its file is there a moment before it listens.
+    let mut more = None;
+    wait_until("it listens", || {
+        more = UnixStream::connect(&socket).ok();
+        more.is_some()
+    });
+    let mut more = more.expect("it listens");
     more.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     echo(&mut more, b"here too").expect("it is served");
 
