@@ -158,6 +158,10 @@ impl UringDriver {
                 }
                 None
             }
+            Own::Alarm => {
+                self.ring.alarm_rang(result);
+                None
+            }
             Own::Option | Own::Probe | Own::Message | Own::Close => None,
         }
     }

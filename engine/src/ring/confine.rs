@@ -7,13 +7,13 @@
 
 use io_uring::opcode::{
     AcceptMulti, AsyncCancel, Bind, Close, Connect, FixedFdInstall, MsgRingData, PollAdd, Recv, RecvMsg, Send, SendMsg,
-    SetSockOpt, Shutdown, Socket,
+    SetSockOpt, Shutdown, Socket, Timeout,
 };
 use io_uring::register::Restriction;
 use io_uring::squeue::Flags;
 
 /// Multishot and single operations share their codes; options are set and read by one command of the socket's own.
-const OPERATIONS: [u8; 15] = [
+const OPERATIONS: [u8; 16] = [
     AcceptMulti::CODE,
     AsyncCancel::CODE,
     Bind::CODE,
@@ -29,6 +29,7 @@ const OPERATIONS: [u8; 15] = [
     SetSockOpt::CODE,
     Shutdown::CODE,
     Socket::CODE,
+    Timeout::CODE,
 ];
 
 /// Direct descriptors, provided buffers, silent success. No links, no drains, no forced worker threads.

@@ -9,6 +9,7 @@
 //! The driver lives and dies on its shard's thread, and it must be dropped before the pool whose buffers
 //! it was given: dropping it ends every operation, and waits for that.
 
+mod alarm;
 mod complete;
 mod confine;
 mod datagram;

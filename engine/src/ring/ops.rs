@@ -6,7 +6,7 @@
 use std::os::fd::RawFd;
 
 use io_uring::squeue::{Entry, Flags};
-use io_uring::types::{DestinationSlot, Fd, Fixed};
+use io_uring::types::{DestinationSlot, Fd, Fixed, Timespec};
 use io_uring::{opcode, types};
 
 use crate::token::Token;
@@ -141,6 +141,11 @@ pub(super) fn datagram_recv(socket: RawFd, token: Token, header: *mut libc::msgh
 
 pub(super) fn datagram_send(socket: RawFd, token: Token, header: *const libc::msghdr) -> Entry {
     opcode::SendMsg::new(Fd(socket), header).flags(libc::MSG_NOSIGNAL as u32).build().user_data(token.bits())
+}
+
+/// Completes with ETIME when `after` is over.
+pub(super) fn timeout(token: Token, after: &'static Timespec) -> Entry {
+    opcode::Timeout::new(after).build().user_data(token.bits())
 }
 
 pub(super) fn nop(token: Token) -> Entry {

@@ -28,6 +28,8 @@ pub(super) enum Own {
     Message = 10,
     /// The close of a connection, of which only a failure completes.
     Close = 11,
+    /// The timeout that ends a busy ring's waits.
+    Alarm = 12,
 }
 
 /// The token of an own operation.
@@ -55,6 +57,7 @@ impl Own {
             9 => Probe,
             10 => Message,
             11 => Close,
+            12 => Alarm,
             _ => return None,
         })
     }
@@ -82,7 +85,7 @@ mod tests {
     fn what_it_is_survives_the_round_trip() {
         use Own::*;
         let dials = [DialSocket, DialOption, DialConnect, DialClose];
-        for what in [Wake, Peer, DatagramSend, Option, Probe, Message, Close].into_iter().chain(dials) {
+        for what in [Wake, Peer, DatagramSend, Option, Probe, Message, Close, Alarm].into_iter().chain(dials) {
             assert_eq!(Own::of(own(what, 7)), Some(what));
             assert_eq!(own(what, 7).slot(), 7);
         }

@@ -16,9 +16,11 @@ use io_uring::squeue::Entry;
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, Submitter, cqueue};
 
+use super::alarm::{AFTER_SPEC, Alarm};
 use super::confine::restrictions;
 use super::error::{Feature, RingError};
-use super::own::counted;
+use super::ops;
+use super::own::{Own, counted, own};
 use super::sys::{self, RingName};
 use crate::driver::{DriverCounts, Wait};
 use crate::token::Token;
@@ -57,6 +59,7 @@ pub(super) struct Ring {
     silent: VecDeque<u64>,
     in_flight: usize,
     min_wait: bool,
+    alarm: Alarm,
     counts: DriverCounts,
 }
 
@@ -79,6 +82,7 @@ impl Ring {
             silent: VecDeque::new(),
             in_flight: 0,
             min_wait: false,
+            alarm: Alarm::default(),
             counts: DriverCounts::default(),
         })
     }
@@ -199,6 +203,12 @@ impl Ring {
 
     /// Submits what was pushed, runs what the kernel deferred, and waits as told.
     pub(super) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        if let Wait::For(most) = wait
+            && self.alarm.is_due(most)
+        {
+            // SAFETY: the entry points at something static.
+            unsafe { self.push(ops::timeout(own(Own::Alarm, 0), &AFTER_SPEC)) };
+        }
         if !self.waiting.is_empty() {
             self.refill();
         }
@@ -217,6 +227,10 @@ impl Ring {
         let result = match wait {
             Wait::No if count == 0 && !due => return Ok(()),
             Wait::No => sys::submit_and_wait(self.name, count, 0, None),
+            // What still waits for a place in the queue may be the alarm.
+            Wait::For(most) if self.alarm.ends(most) && self.waiting.is_empty() => {
+                sys::submit_and_wait(self.name, count, 1, None)
+            }
             Wait::For(most) => self.wait(count, 1, Duration::ZERO, most),
             Wait::Batch { want, min_wait, most } if self.min_wait => self.wait(count, want.max(1), min_wait, most),
             Wait::Batch { most, .. } => self.wait(count, 1, Duration::ZERO, most),
@@ -267,6 +281,11 @@ impl Ring {
             },
             _ => Err(error),
         }
+    }
+
+    /// The alarm's operation has ended.
+    pub(super) fn alarm_rang(&mut self, result: i32) {
+        self.alarm.rang(result);
     }
 
     fn count_enter(&mut self, taken: u32) {

@@ -2,10 +2,12 @@
 
 use std::io::Read;
 use std::net::UdpSocket;
+use std::time::Duration;
 
 use super::*;
 use crate::driver::tests::{LONG, wait::timed};
 use crate::ring::CLOSE_SEEN;
+use crate::ring::alarm::AFTER;
 use crate::ring::queues::LONGEST_LINGER;
 
 #[test]
@@ -73,6 +75,32 @@ fn a_wake_in_a_lingering_wait_is_seen_when_lingering_ends() {
     bench.driver.waker().wake();
     let waited = timed(&mut bench, Wait::Batch { want: 64, min_wait: QUIET, most: LONG });
     assert!(waited < LONG / 10, "{waited:?}");
+}
+
+#[test]
+fn a_busy_ring_is_woken_once_more_and_then_sleeps() {
+    fn waits(bench: &mut Bench, most: Duration) -> Duration {
+        let waited = timed(bench, Wait::For(most));
+        bench.turn(Wait::No);
+        waited
+    }
+    let mut bench = Bench::new();
+    let waker = bench.driver.waker();
+    for _ in 0..100 {
+        waker.wake();
+        assert!(waits(&mut bench, LONG) < LONG / 10);
+    }
+    let alarmed = waits(&mut bench, LONG);
+    assert!(alarmed < LONG / 10, "{alarmed:?}");
+    // It does not ring again, and what comes ends a wait all the same.
+    assert!(waits(&mut bench, QUIET) >= QUIET);
+    for _ in 0..100 {
+        waker.wake();
+        assert!(waits(&mut bench, LONG) < LONG / 10);
+    }
+    // It stands: a wait that may not last so long has its own end.
+    let short = waits(&mut bench, AFTER / 10);
+    assert!(short >= AFTER / 10 && short < LONG / 10, "{short:?}");
 }
 
 #[test]
