@@ -48,12 +48,16 @@ impl Armed {
     }
 
     /// When somebody has to be looked at again.
-    pub(crate) fn next_look(&self, ended: Time) -> Option<Time> {
-        // Threads that give buffers back wake nobody.
-        let starved = (!self.starved.is_empty()).then(|| ended + limits::STARVED_LOOK);
-        let quiet = (!self.slots.is_empty()).then_some(self.next_look);
-        let held = self.held.front().map(|(due, _)| *due);
-        starved.into_iter().chain(quiet).chain(held).min()
+    pub(crate) fn next_look(&self, ended: Time) -> Time {
+        let mut next = self.held.front().map_or(Time::NEVER, |(due, _)| *due);
+        if !self.slots.is_empty() {
+            next = next.min(self.next_look);
+        }
+        if !self.starved.is_empty() {
+            // Threads that give buffers back wake nobody.
+            next = next.min(ended + limits::STARVED_LOOK);
+        }
+        next
     }
 }
 

@@ -221,9 +221,11 @@ impl<D: Driver> Shard<D> {
     }
 
     fn longest_sleep(&self) -> Duration {
-        let hosts = self.hosts.iter().filter_map(|(_, host)| host.next_deadline());
-        let own = [self.core.timers.next_deadline(), self.armed.next_look(self.ended)];
-        let next = own.into_iter().flatten().chain(hosts).min().unwrap_or(Time::NEVER);
+        let mut next = self.armed.next_look(self.ended);
+        next = next.min(self.core.timers.next_deadline().unwrap_or(Time::NEVER));
+        for (_, host) in &self.hosts {
+            next = next.min(host.next_deadline().unwrap_or(Time::NEVER));
+        }
         next.since(self.ended).min(limits::LONGEST_SLEEP)
     }
 

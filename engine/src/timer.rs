@@ -155,18 +155,18 @@ impl<K: Copy> Wheel<K> {
     /// The slot that comes next. A coarse slot left half moved starts where the wheel stands, so it is found before
     /// anything finer that starts later.
     fn first_slot(&self) -> Option<Due> {
-        let occupied = (0..LEVELS).filter(|&level| self.occupied[level as usize] != 0);
-        occupied
-            .map(|level| {
-                // Slots before that of `elapsed` are empty, so the lowest bit is the next slot of this round.
-                let slot = self.occupied[level as usize].trailing_zeros();
-                let shift = level * LEVEL_BITS;
-                let round = self.elapsed >> (shift + LEVEL_BITS) << (shift + LEVEL_BITS);
-                let start = round | u64::from(slot) << shift;
-                let head = level * SLOTS + slot;
-                Due { head, level, start }
-            })
-            .min_by_key(|due| due.start)
+        let mut first: Option<Due> = None;
+        for (level, &occupied) in (0..).zip(&self.occupied).filter(|(_, occupied)| **occupied != 0) {
+            // Slots before that of `elapsed` are empty, so the lowest bit is the next slot of this round.
+            let slot = occupied.trailing_zeros();
+            let shift = level * LEVEL_BITS;
+            let round = self.elapsed >> (shift + LEVEL_BITS) << (shift + LEVEL_BITS);
+            let start = round | u64::from(slot) << shift;
+            if first.as_ref().is_none_or(|first| start < first.start) {
+                first = Some(Due { head: level * SLOTS + slot, level, start });
+            }
+        }
+        first
     }
 
     /// Appends an entry to the slot of its deadline: on the level of the highest digit in which the

@@ -87,8 +87,10 @@ impl<T> Clone for Sender<T> {
 
 impl<T: Send> Receiver<T> {
     /// The oldest message. A tick takes a bounded number of them, or busy senders would hold it.
+    #[inline]
     pub fn receive(&mut self) -> Option<T> {
-        self.shared.queue.pop()
+        // Finding out by `pop` that there is none takes a fence.
+        if self.shared.queue.is_empty() { None } else { self.shared.queue.pop() }
     }
 
     /// True when no message waits: the mailbox's part of the last look before sleeping.

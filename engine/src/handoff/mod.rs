@@ -8,6 +8,7 @@
 pub mod inbox;
 pub mod lane;
 pub mod mailbox;
+pub(crate) mod prefetch;
 pub mod ready;
 mod slots;
 pub(crate) mod sync;

@@ -10,7 +10,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::sync::UnsafeCell;
+use super::{prefetch, sync::UnsafeCell};
 
 /// Room for one item.
 pub(super) type Slot<T> = UnsafeCell<MaybeUninit<T>>;
@@ -87,7 +87,7 @@ impl<T> Slots<T> {
     /// Has the lines on their way that writing comes to soon after `tail`.
     #[inline(always)]
     pub(super) fn will_write_behind(&self, tail: usize) {
-        self.each_line(tail.wrapping_add(Self::AHEAD), prefetch_to_write);
+        self.each_line(tail.wrapping_add(Self::AHEAD), prefetch::to_write);
     }
 
     /// Has the lines on their way that reading comes to soon after `head`, none at or behind `published`.
@@ -95,39 +95,14 @@ impl<T> Slots<T> {
     pub(super) fn will_read(&self, head: usize, published: usize) {
         let items = published.wrapping_sub(head).min(Self::AHEAD);
         // With nothing left this is the slot just read, whose line is here.
-        self.each_line(head.wrapping_add(items).wrapping_sub(1), prefetch_to_read);
+        self.each_line(head.wrapping_add(items).wrapping_sub(1), prefetch::to_read);
     }
 
     #[inline(always)]
-    fn each_line(&self, index: usize, prefetch: impl Fn(*const u8)) {
+    fn each_line(&self, index: usize, ask: impl Fn(*const u8)) {
         let slot = self.first.wrapping_add(index & self.mask).cast::<u8>();
         for line in 0..size_of::<T>().div_ceil(LINE).min(LINES_AHEAD) {
-            prefetch(slot.wrapping_add(line * LINE));
+            ask(slot.wrapping_add(line * LINE));
         }
     }
 }
-
-/// By hand: the intrinsic becomes a prefetch for reading unless the whole build is for newer processors.
-/// Those without the instruction take it for a no-op.
-#[cfg(all(target_arch = "x86_64", not(any(megamux_loom, miri))))]
-#[inline(always)]
-fn prefetch_to_write(line: *const u8) {
-    // SAFETY: a prefetch is a hint: it changes no memory and no register, and faults at no address.
-    unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) line.addr(), options(nomem, nostack, preserves_flags));
-    }
-}
-
-#[cfg(all(target_arch = "x86_64", not(any(megamux_loom, miri))))]
-#[inline(always)]
-fn prefetch_to_read(line: *const u8) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: as above.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
-}
-
-#[cfg(not(all(target_arch = "x86_64", not(any(megamux_loom, miri)))))]
-fn prefetch_to_write(_line: *const u8) {}
-
-#[cfg(not(all(target_arch = "x86_64", not(any(megamux_loom, miri)))))]
-fn prefetch_to_read(_line: *const u8) {}

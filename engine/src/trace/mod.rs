@@ -148,6 +148,7 @@ impl Recorder {
     /// The wait is over.
     #[inline]
     pub(crate) fn begin(&mut self, entered: Time, now: Time) {
+        self.timeline.ring.prepare();
         self.tick.entered = entered;
         self.tick.ends = [now; PHASES];
         self.tick.has_phases = now.as_nanos() < self.timeline.wanted_until.0.load(Relaxed);

@@ -3,6 +3,7 @@
 //! Invariants: the writer overwrites the oldest record without looking at readers; a record that a reader gets was written as a
 //! whole, because its number is looked at before and after its words; a reader that comes too late is told so.
 
+use crate::handoff::prefetch;
 use crate::handoff::sync::{AtomicU64, Ordering, fence};
 
 /// What a slot's number says while its words are being written.
@@ -41,6 +42,13 @@ impl<const WORDS: usize> SeqRing<WORDS> {
     /// The number that the next record gets: all below have been written.
     pub(crate) fn next(&self) -> u64 {
         self.next.load(Ordering::Acquire)
+    }
+
+    /// Has the next record's place on its way. It was last touched a whole round ago; written to unprepared, it would hold up
+    /// everything that the shard writes after it.
+    #[inline]
+    pub(crate) fn prepare(&self) {
+        prefetch::to_write(std::ptr::from_ref(self.slot(self.next.load(Ordering::Relaxed))).cast());
     }
 
     /// Writes the next record, over the oldest. For the one writer.
