@@ -40,6 +40,8 @@ const SPARE: u64 = 400;
 const SAMPLE: Duration = Duration::from_millis(500);
 /// When no more connections go for so long, none will.
 const STUCK: Duration = Duration::from_secs(10);
+/// A line through fewer samples of the ramp says nothing: it takes some seconds to open that many.
+const FEWEST: usize = 5;
 /// Samples kept in the results.
 const KEPT: usize = 300;
 /// Two ends each.
@@ -327,6 +329,8 @@ struct Found<'a> {
     samples: &'a [Sample],
     ramp: Cost,
     held: Cost,
+    /// There are enough samples for the costs to mean anything.
+    is_costed: bool,
     incomplete: Option<String>,
 }
 
@@ -349,8 +353,9 @@ impl<'a> Found<'a> {
             (mean - line(figure).at_zero) / most.max(1.0)
         };
         let incomplete = load["incomplete"].as_str().map(str::to_owned);
+        let is_costed = ramp.len() >= FEWEST;
         let (ramp, held) = (Cost::of(|figure| line(figure).slope), Cost::of(in_the_end));
-        Found { options, load, samples, ramp, held, incomplete }
+        Found { options, load, samples, ramp, held, is_costed, incomplete }
     }
 
     /// Bytes that the goal would take of the server's machine.
@@ -400,6 +405,10 @@ impl<'a> Found<'a> {
             millis("/latency_ns/p999"),
             millis("/latency_ns/max"),
         );
+        if !self.is_costed {
+            println!("the ramp was too short to tell what a connection costs: open more, or limit it (--ramp)");
+            return;
+        }
         for (when, cost) in [("by slope over the ramp", self.ramp), ("held in the end", self.held)] {
             println!(
                 "per connection, {when}: kernel {:.0} B an end, server {:.0} B (generator {:.0} B; all this machine used {:.0} B)",
@@ -469,6 +478,7 @@ mod tests {
         let found = Found::new(&options, &samples, &load);
         assert!((found.ramp.kernel - 10.0).abs() < 1e-6 && (found.ramp.server - 20.0).abs() < 1e-6);
         assert!((found.held.kernel - 12.0).abs() < 1e-6 && (found.held.server - 24.0).abs() < 1e-6);
+        assert!(found.is_costed && !Found::new(&options, &samples[98..], &load).is_costed);
         assert_eq!(found.json(1)["samples"].as_array().unwrap().len(), 201);
         let svg = plot::draw(&found);
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n") && svg.matches("<polyline").count() == 4, "{svg}");
