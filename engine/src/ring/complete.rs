@@ -76,8 +76,10 @@ impl UringDriver {
             Kind::Poll => Some(Completion { result: result.min(0), ..completion }),
             Kind::Watch => Some(Completion { result: hangup(result), ..completion }),
             Kind::Accept => {
+                // They are few, and the token's number is the shard's.
+                let mut listeners = self.listeners.iter().flatten();
                 if let Ok(slot) = u32::try_from(result)
-                    && let Some(Some(listener)) = self.listeners.get(token.slot() as usize)
+                    && let Some(listener) = listeners.find(|listener| listener.token == Some(token))
                 {
                     self.peers.note(slot, listener.peer_length);
                 }

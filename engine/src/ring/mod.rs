@@ -116,6 +116,8 @@ struct Listener {
     fd: OwnedFd,
     /// Bytes of the addresses of those who connect.
     peer_length: u8,
+    /// Its accept's.
+    token: Option<Token>,
 }
 
 impl UringDriver {
@@ -196,7 +198,7 @@ impl Driver for UringDriver {
     fn adopt_listener(&mut self, listener: OwnedFd) -> io::Result<u32> {
         set_blocking(&listener)?;
         let family = SockRef::from(&listener).domain()?.into();
-        let listener = Listener { fd: listener, peer_length: address_length(family) };
+        let listener = Listener { fd: listener, peer_length: address_length(family), token: None };
         Ok(put(&mut self.listeners, listener))
     }
 
@@ -205,7 +207,8 @@ impl Driver for UringDriver {
     }
 
     fn accept(&mut self, listener: u32, token: Token) {
-        let listener = self.listeners[listener as usize].as_ref().expect("an adopted listener");
+        let listener = self.listeners[listener as usize].as_mut().expect("an adopted listener");
+        listener.token = Some(token);
         let entry = ops::accept(listener.fd.as_raw_fd(), token);
         // SAFETY: the entry points at nothing.
         unsafe { self.ring.push(entry) };

@@ -122,7 +122,8 @@ fn peers_are_named_by_command_and_by_descriptor<D: Real>() {
             let (mut listeners, addr) = bind_listeners(&any, &SocketOptions::default(), 1, Balance::default()).unwrap();
             let Addr::Tcp(addr) = addr else { panic!("{addr}") };
             let listener = bench.driver.adopt_listener(listeners.remove(0)).unwrap();
-            let accept = bench.token(Kind::Accept, listener);
+            // The token's number is the shard's, and need not be the driver's.
+            let accept = bench.token(Kind::Accept, listener + 7);
             bench.driver.accept(listener, accept);
             let clients: Vec<_> = (0..10).map(|_| connect(addr)).collect();
             for client in &clients {
