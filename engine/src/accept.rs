@@ -1,4 +1,4 @@
-//! New connections: accept, count against the caps, learn the peer, open to the handler.
+//! New connections: accept, count against the caps, learn the peer if wanted, open to the handler.
 //!
 //! Invariant: every accepted socket is either opened or closed at once and counted as refused. A full table never
 //! leaves the backlog hanging: the kernel closes one connection per attempt, so accepting is armed again, a bounded number
@@ -165,17 +165,23 @@ impl<D: Driver> Shard<D> {
         });
     }
 
-    /// A connection stays on this shard: its peer's address is fetched, which for a Unix socket's tells at once that there is none.
-    /// What it says first is received with the same call, and comes after the address.
+    /// A connection stays on this shard: its peer's address is fetched if it is wanted, which for a Unix socket's tells at once that
+    /// there is none. What it says first is received with the same call, and comes after the address.
     pub(crate) fn welcome(&mut self, slot: u32) {
-        let conn = self.core.conn(slot);
-        conn.set(flag::CONTROL);
-        let token = conn.token(Kind::Peer, slot);
-        self.driver.peer(slot, token);
         let facts = self.core.facts(slot);
+        let asks = facts.options.peer_address || self.core.admission.counts_sources();
+        if asks {
+            let conn = self.core.conn(slot);
+            conn.set(flag::CONTROL);
+            let token = conn.token(Kind::Peer, slot);
+            self.driver.peer(slot, token);
+        }
         // One that will be refused would only have to be cancelled.
         if self.core.admission.has_room(&facts.count) {
             self.receive_early(slot);
+        }
+        if !asks {
+            self.admit(slot);
         }
     }
 

@@ -169,9 +169,14 @@ impl Admission {
         uncount(&self.total);
     }
 
+    /// Whether it has to know where connections come from.
+    pub(crate) fn counts_sources(&self) -> bool {
+        self.config.per_source != 0
+    }
+
     fn source(&self, peer: Option<SocketAddr>) -> Source {
         match peer {
-            Some(peer) if self.config.per_source != 0 => Source::of(peer, self.seed),
+            Some(peer) if self.counts_sources() => Source::of(peer, self.seed),
             _ => Source::NONE,
         }
     }

@@ -1,9 +1,11 @@
 //! Caps on connections: who is refused is counted by cause, and what closes makes room.
 
-use megamux_engine::stats::RefusalCause;
-use megamux_engine::{Config, Engine, Listen, NO_SERVICE};
+use std::sync::mpsc;
 
-use crate::harness::{Client, addr, config, drain, echo, eventually, open_connections};
+use megamux_engine::stats::RefusalCause;
+use megamux_engine::{Config, DriverChoice, Engine, Listen, NO_SERVICE};
+
+use crate::harness::{Client, On, addr, config, drain, echo, eventually, next, open_connections, script};
 
 /// Opens connections up to a cap of two, then one more.
 #[track_caller]
@@ -35,15 +37,47 @@ fn listen() -> Listen {
 
 #[test]
 fn a_source_has_its_cap() {
-    check(|config| config.max_per_source = 2, listen(), RefusalCause::SourceCap);
+    for listen in [listen(), listen().without_peer_address()] {
+        check(|config| config.max_per_source = 2, listen, RefusalCause::SourceCap);
+    }
 }
 
 #[test]
 fn the_engine_has_its_cap() {
-    check(|config| config.max_connections = 2, listen(), RefusalCause::TotalCap);
+    for listen in [listen(), listen().without_peer_address()] {
+        check(|config| config.max_connections = 2, listen, RefusalCause::TotalCap);
+    }
 }
 
 #[test]
 fn a_listener_has_its_cap() {
     check(|_| {}, listen().max_connections(2), RefusalCause::ListenerCap);
+}
+
+#[test]
+fn addresses_that_nobody_wants_stay_unknown() {
+    for driver in [DriverChoice::Auto, DriverChoice::Epoll] {
+        let mut config = config(2);
+        config.driver = driver;
+        let mut builder = Engine::builder(config).unwrap();
+        let (opened, opens) = mpsc::channel();
+        let handler = move |_| {
+            let opened = opened.clone();
+            script(move |cx, on| {
+                if let On::Open(info) = &on {
+                    opened.send(info.peer).unwrap();
+                }
+                on.echo(cx)
+            })
+        };
+        builder.listen(listen().without_peer_address(), &NO_SERVICE, handler).unwrap();
+        let engine = builder.start().unwrap();
+        let clients: Vec<_> = (0..20).map(|_| Client::connect(addr(&engine))).collect();
+        for mut client in clients {
+            assert_eq!(next(&opens), None);
+            client.send("in\n");
+            assert_eq!(client.line(), "in");
+        }
+        drain(engine);
+    }
 }

@@ -22,7 +22,10 @@ fn guest() -> Script {
 fn a_listeners_cap_refuses_the_rest() {
     for_seeds(40, |seed| {
         let mut builder = builder(config(2));
-        let listen = Listen::tcp(ADDR).max_connections(3);
+        let mut listen = Listen::tcp(ADDR).max_connections(3);
+        if seed % 2 == 1 {
+            listen = listen.without_peer_address();
+        }
         builder.listen(listen, &NO_SERVICE, |_| Echo::default()).unwrap();
         let mut sim = simulate(seed, Faults::gentle(seed), builder);
         let peers: Vec<_> = (0..7).map(|_| sim.connect(ADDR, guest())).collect();
