@@ -3,8 +3,8 @@
 //! Invariant: a function of the report alone. Text and page draw the same findings.
 
 use crate::method::{Estimate, median, paired_ratio};
-use crate::report::{Row, Table};
-use crate::scenario::Bar;
+use crate::report::{Kind, Row, Table};
+use crate::scenario::{BEST_PEER, Bar};
 
 /// A share of wall time spent on the CPU. Waiting and switching between slices leave a saturated side this much.
 const SATURATED: f64 = 0.8;
@@ -18,8 +18,15 @@ pub struct Findings<'a> {
     pub lines: Vec<Line<'a>>,
     /// The smallest difference the table resolves, by the A/A row.
     pub resolution: Option<f64>,
-    pub bars: Vec<(&'a Bar, Reach)>,
+    pub bars: Vec<Judged<'a>>,
     pub saturated: bool,
+}
+
+/// A bar, against whom in this table, and what came of it.
+pub struct Judged<'a> {
+    pub against: &'a str,
+    pub at_most: f64,
+    pub reach: Reach,
 }
 
 pub struct Line<'a> {
@@ -83,12 +90,17 @@ impl<'a> Findings<'a> {
             })
             .collect();
         let row_of = |name: &str| table.rows.iter().find(|row| row.name == name);
-        let reach = |bar: &Bar| {
-            let estimate = row_of(OURS).zip(row_of(&bar.against)).and_then(|(ours, other)| ratio(ours, other));
-            Reach::of(estimate, bar.at_most)
+        let peers = table.rows.iter().zip(&ratios).filter(|(row, _)| row.kind == Kind::Peer && row.failure.is_none());
+        let peers = peers.filter_map(|(row, ratio)| Some((row, ratio.as_ref()?.median)));
+        let best = peers.min_by(|one, other| one.1.total_cmp(&other.1)).map(|(row, _)| row);
+        let judge = |bar: &'a Bar| {
+            let other = if bar.against == BEST_PEER { best } else { row_of(&bar.against) };
+            let estimate = row_of(OURS).zip(other).and_then(|(ours, other)| ratio(ours, other));
+            let against = other.map_or(bar.against.as_str(), |row| &row.name);
+            Judged { against, at_most: bar.at_most, reach: Reach::of(estimate, bar.at_most) }
         };
         let saturated = lines[0].figures.as_ref().is_none_or(|at| at.server_busy.max(at.load_busy) >= SATURATED);
-        Self { table, lines, resolution, bars: table.bars.iter().map(|bar| (bar, reach(bar))).collect(), saturated }
+        Self { table, lines, resolution, bars: table.bars.iter().map(judge).collect(), saturated }
     }
 
     pub fn title(&self) -> String {
@@ -122,7 +134,7 @@ impl<'a> Findings<'a> {
     }
 
     pub fn bar_lines(&self) -> impl Iterator<Item = String> {
-        self.bars.iter().map(|(bar, reach)| reach.line(&bar.against, bar.at_most))
+        self.bars.iter().map(|bar| bar.reach.line(bar.against, bar.at_most))
     }
 }
 
@@ -226,7 +238,7 @@ impl Latency {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Failure, Kind, Sample, Transport};
+    use crate::report::{Failure, Sample, Transport};
     use crate::scenario::Scenario;
 
     fn row(name: &str, cpu: u64, slices: usize, failure: Option<&str>) -> Row {
@@ -260,8 +272,36 @@ mod tests {
         let verdicts: Vec<Verdict> = findings.lines.iter().map(|line| line.verdict).collect();
         assert_eq!(verdicts, [Verdict::Baseline, Verdict::Twin, Verdict::Cheaper, Verdict::Dearer]);
         let half = Estimate { median: 0.5, low: 0.5, high: 0.5 };
-        assert!(matches!(findings.bars[..], [(_, Reach::Met(estimate))] if estimate == half));
+        assert!(matches!(findings.bars[..], [Judged { reach: Reach::Met(estimate), .. }] if estimate == half));
         assert!(findings.remarks().is_empty());
+    }
+
+    #[test]
+    fn the_best_peer_is_the_cheapest_that_lived() {
+        let rows = vec![
+            row("bare-uring", 1_000_000, 10, None),
+            row("bare-uring again", 1_000_000, 10, None),
+            row("bare-epoll", 1_200_000, 10, None),
+            row("megamux", 900_000, 10, None),
+            row("slow", 2_000_000, 10, None),
+            row("fast", 1_500_000, 10, None),
+            row("fastest", 1_000_000, 4, Some("it died")),
+        ];
+        let mut table = Table { scenario: Scenario::Churn, bars: Scenario::Churn.bars(), ..table(rows) };
+        for row in &mut table.rows {
+            let is_floor = row.name.starts_with("bare");
+            row.kind = if is_floor {
+                Kind::Floor
+            } else if row.name == OURS {
+                Kind::Ours
+            } else {
+                Kind::Peer
+            };
+        }
+        let findings = Findings::of(&table, 1);
+        let lines: Vec<String> = findings.bar_lines().collect();
+        assert_eq!(lines[0], "bar: megamux / fast 0.600 [0.600, 0.600], at most 0.88: met");
+        assert_eq!(lines[1], "bar: megamux / bare-epoll 0.750 [0.750, 0.750], at most 0.98: met");
     }
 
     #[test]
@@ -289,7 +329,7 @@ mod tests {
         let table = table(rows);
         let findings = Findings::of(&table, 1);
         assert!(findings.lines.iter().all(|line| line.verdict == Verdict::Failed));
-        assert!(matches!(findings.bars[..], [(_, Reach::NotMeasured)]));
+        assert!(matches!(findings.bars[..], [Judged { reach: Reach::NotMeasured, .. }]));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! megamux: a handler that sends the received bytes back from where the kernel put them.
 //!
-//! Invariant: nothing but the public interface, with the default configuration on one shard.
+//! Invariant: nothing but the public interface, with the default configuration on one shard; but nobody asks for the peers'
+//! addresses, as the floors do not.
 
 use anyhow::Result;
 use megamux_engine::{CloseReason, ConnInfo, Cx, Engine, Handler, NO_SERVICE, NoService, RecvBuf};
@@ -26,6 +27,6 @@ impl Handler for Echo {
 
 pub fn run(endpoint: &Endpoint) -> Result<()> {
     let mut builder = Engine::builder(shards(endpoint))?;
-    builder.listen(listen(endpoint), &NO_SERVICE, |_shard| Echo)?;
+    builder.listen(listen(endpoint).without_peer_address(), &NO_SERVICE, |_shard| Echo)?;
     Ok(builder.start()?.join()?)
 }
