@@ -105,31 +105,32 @@ pub(crate) mod flag {
     pub(crate) const NO_READ: u32 = PAUSED | CHOKED | NO_PERMIT | READ_CLOSED;
 }
 
-/// One slot of the table.
+/// One slot of the table. What every message needs comes first, and together.
+#[repr(C)]
 pub(crate) struct Conn {
     pub(crate) send: Option<Box<SendQueue>>,
     pub(crate) extra: Option<Box<Extra>>,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) generation: u32,
-    /// The key of the handler's state in its endpoint.
-    pub(crate) state_key: u32,
+    pub(crate) flags: u32,
     /// Milliseconds of the engine's clock, wrapping: the last byte received.
     pub(crate) last_in_ms: u32,
     /// The same: the last time the send queue got shorter (or began).
     pub(crate) last_out_ms: u32,
-    /// The same: when it opened.
-    pub(crate) opened_ms: u32,
-    pub(crate) idle_timer: TimerId,
-    pub(crate) stall_timer: TimerId,
-    /// What it counts against, once it was admitted.
-    pub(crate) admit: Option<Admit>,
-    peer: Peer,
+    /// The key of the handler's state in its endpoint.
+    pub(crate) state_key: u32,
     pub(crate) endpoint: EndpointId,
-    pub(crate) flags: u32,
     pub(crate) state: State,
     pub(crate) receive: Receive,
+    pub(crate) stall_timer: TimerId,
     pub(crate) why: Option<CloseReason>,
+    peer: Peer,
+    pub(crate) idle_timer: TimerId,
+    /// Milliseconds of the engine's clock, wrapping: when it opened.
+    pub(crate) opened_ms: u32,
+    /// What it counts against, once it was admitted.
+    pub(crate) admit: Option<Admit>,
 }
 
 const _: () = assert!(size_of::<Conn>() <= 104);

@@ -15,15 +15,17 @@ const CHAIN_BYTES: usize = 1 << 30;
 const NO_RANGE: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 
 /// See the module's page.
+#[repr(C)]
 pub struct SendChain {
+    // What a chain of one needs is together, in one line of the cache.
     count: usize,
     total: usize,
-    header: libc::msghdr,
     /// The range of a chain of one, the usual one.
     lone: libc::iovec,
     /// The ranges of longer ones. Made when the first comes: without it a queue takes a third of the memory, and a fan-out
     /// to more connections than there are spare queues makes one for each.
     many: Option<Box<[libc::iovec; CHAIN_PIECES]>>,
+    header: libc::msghdr,
 }
 
 impl SendChain {
@@ -45,9 +47,10 @@ impl SendChain {
         unsafe { slice::from_raw_parts(iovecs.as_ptr().cast(), iovecs.len()) }
     }
 
-    /// A header over [`SendChain::iovecs`], without address or control data. In place while in flight.
+    /// A header over [`SendChain::iovecs`], without address or control data, of a chain of several. In place while in flight.
     #[inline]
     pub fn msghdr(&self) -> *const libc::msghdr {
+        debug_assert!(self.count > 1, "a range alone has no header");
         &self.header
     }
 
@@ -85,8 +88,6 @@ impl SendChain {
     pub(super) fn lone(&mut self, (start, len): (*const u8, usize)) -> usize {
         self.total = len.min(CHAIN_BYTES);
         self.lone = libc::iovec { iov_base: start.cast_mut().cast(), iov_len: self.total };
-        self.header.msg_iov = &raw mut self.lone;
-        self.header.msg_iovlen = 1;
         self.count = 1;
         1
     }
@@ -108,7 +109,7 @@ impl SendChain {
             // The first piece fills it.
             self.lone = many[0];
         }
-        self.header.msg_iov = if self.count > 1 { many.as_mut_ptr() } else { &raw mut self.lone };
+        self.header.msg_iov = many.as_mut_ptr();
         self.header.msg_iovlen = self.count as _;
         self.count
     }
