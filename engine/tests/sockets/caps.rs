@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use megamux_engine::stats::RefusalCause;
 use megamux_engine::{Config, DriverChoice, Engine, Listen, NO_SERVICE};
 
-use crate::harness::{Client, On, addr, config, drain, echo, eventually, next, open_connections, script};
+use crate::harness::{Client, addr, config, drain, echo, eventually, next, open_connections, telling_echo};
 
 /// Opens connections up to a cap of two, then one more.
 #[track_caller]
@@ -61,20 +61,11 @@ fn addresses_that_nobody_wants_stay_unknown() {
         config.driver = driver;
         let mut builder = Engine::builder(config).unwrap();
         let (opened, opens) = mpsc::channel();
-        let handler = move |_| {
-            let opened = opened.clone();
-            script(move |cx, on| {
-                if let On::Open(info) = &on {
-                    opened.send(info.peer).unwrap();
-                }
-                on.echo(cx)
-            })
-        };
-        builder.listen(listen().without_peer_address(), &NO_SERVICE, handler).unwrap();
+        builder.listen(listen().without_peer_address(), &NO_SERVICE, move |_| telling_echo(&opened)).unwrap();
         let engine = builder.start().unwrap();
         let clients: Vec<_> = (0..20).map(|_| Client::connect(addr(&engine))).collect();
         for mut client in clients {
-            assert_eq!(next(&opens), None);
+            assert_eq!(next(&opens).peer, None);
             client.send("in\n");
             assert_eq!(client.line(), "in");
         }

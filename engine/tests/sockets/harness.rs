@@ -211,6 +211,17 @@ pub fn echo() -> impl Handler<Service = NoService> {
     script(|cx, on| on.echo(cx))
 }
 
+/// Echoes, and tells of who opened.
+pub fn telling_echo(opened: &mpsc::Sender<ConnInfo>) -> impl Handler<Service = NoService> + use<> {
+    let opened = opened.clone();
+    script(move |cx, on| {
+        if let On::Open(info) = &on {
+            opened.send(**info).unwrap();
+        }
+        on.echo(cx)
+    })
+}
+
 impl<F, C> Handler for Script<F, C>
 where
     F: FnMut(&mut Cx<'_, NoService>, On<'_, '_>) -> Outcome + 'static,

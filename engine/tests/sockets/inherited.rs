@@ -8,7 +8,7 @@ use std::sync::mpsc;
 
 use megamux_engine::{DriverChoice, Engine, Listen, NO_SERVICE};
 
-use crate::harness::{DEADLINE, On, addr, builder, config, drain, next, script};
+use crate::harness::{DEADLINE, addr, builder, config, drain, echo, next, telling_echo};
 
 fn echoes(mut stream: impl Read + Write) {
     stream.write_all(b"hello").unwrap();
@@ -25,7 +25,7 @@ fn the_shards_share_a_socket_that_was_bound_before() {
     let early = TcpStream::connect(bound).unwrap();
     let mut builder = builder(2);
     let listen = Listen::inherited(listener.into()).unwrap();
-    builder.listen(listen, &NO_SERVICE, |_| script(|cx, on| on.echo(cx))).unwrap();
+    builder.listen(listen, &NO_SERVICE, |_| echo()).unwrap();
     let engine = builder.start().unwrap();
     assert_eq!(addr(&engine), bound);
     for stream in [early, TcpStream::connect(bound).unwrap()] {
@@ -42,7 +42,7 @@ fn a_running_engine_takes_one_over() {
     let listener = UnixListener::bind(&path).unwrap();
     let engine = builder(1).start().unwrap();
     let listen = Listen::inherited(listener.into()).unwrap();
-    engine.handle().listen(listen, &NO_SERVICE, |_| script(|cx, on| on.echo(cx))).unwrap();
+    engine.handle().listen(listen, &NO_SERVICE, |_| echo()).unwrap();
     let stream = UnixStream::connect(&path).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     echoes(stream);
@@ -57,21 +57,13 @@ fn connections_are_spread_with_their_peers(addr: &str, driver: DriverChoice) {
     let mut config = config(3);
     config.driver = driver;
     let mut builder = Engine::builder(config).unwrap();
-    let handler = move |_| {
-        let opened = opened.clone();
-        script(move |cx, on| {
-            if let On::Open(info) = &on {
-                opened.send(info.peer).unwrap();
-            }
-            on.echo(cx)
-        })
-    };
-    builder.listen(Listen::inherited(listener.into()).unwrap(), &NO_SERVICE, handler).unwrap();
+    let listen = Listen::inherited(listener.into()).unwrap();
+    builder.listen(listen, &NO_SERVICE, move |_| telling_echo(&opened)).unwrap();
     let engine = builder.start().unwrap();
     let mut clients = Vec::new();
     for _ in 0..30 {
         let client = TcpStream::connect(bound).unwrap();
-        assert_eq!(next(&opens), Some(client.local_addr().unwrap()));
+        assert_eq!(next(&opens).peer, Some(client.local_addr().unwrap()));
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         echoes(&client);
         clients.push(client);

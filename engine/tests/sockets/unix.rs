@@ -6,24 +6,14 @@ use std::sync::mpsc;
 
 use megamux_engine::{Listen, NO_SERVICE, Origin};
 
-use crate::harness::{DEADLINE, On, builder, drain, next, script};
+use crate::harness::{DEADLINE, builder, drain, echo, next, telling_echo};
 
 #[test]
 fn connections_over_a_unix_socket_have_no_peer_address() {
     let path = std::env::temp_dir().join(format!("megamux-{}.sock", std::process::id()));
     let (opened, opens) = mpsc::channel();
     let mut builder = builder(2);
-    builder
-        .listen(Listen::unix(&path), &NO_SERVICE, move |_| {
-            let opened = opened.clone();
-            script(move |cx, on| {
-                if let On::Open(info) = &on {
-                    opened.send(**info).unwrap();
-                }
-                on.echo(cx)
-            })
-        })
-        .unwrap();
+    builder.listen(Listen::unix(&path), &NO_SERVICE, move |_| telling_echo(&opened)).unwrap();
     let engine = builder.start().unwrap();
     for _ in 0..10 {
         let mut stream = UnixStream::connect(&path).unwrap();
@@ -44,7 +34,7 @@ fn connections_over_a_unix_socket_have_no_peer_address() {
 fn connections_over_a_unix_socket_are_spread_over_the_shards_in_turn() {
     let path = std::env::temp_dir().join(format!("megamux-spread-{}.sock", std::process::id()));
     let mut builder = builder(3);
-    builder.listen(Listen::unix(&path), &NO_SERVICE, |_| script(|cx, on| on.echo(cx))).unwrap();
+    builder.listen(Listen::unix(&path), &NO_SERVICE, |_| echo()).unwrap();
     let engine = builder.start().unwrap();
     let mut clients: Vec<_> = (0..30).map(|_| UnixStream::connect(&path).unwrap()).collect();
     for client in &mut clients {
