@@ -8,7 +8,7 @@ use std::sync::mpsc;
 
 use megamux_engine::{DriverChoice, Engine, Listen, NO_SERVICE};
 
-use crate::harness::{DEADLINE, addr, builder, config, drain, echo, next, telling_echo};
+use crate::harness::{DEADLINE, addr, builder, config, drain, echo, eventually, next, telling_echo};
 
 fn echoes(mut stream: impl Read + Write) {
     stream.write_all(b"hello").unwrap();
@@ -68,9 +68,11 @@ fn connections_are_spread_with_their_peers(addr: &str, driver: DriverChoice) {
         echoes(&client);
         clients.push(client);
     }
-    let stats = engine.stats();
-    let live: Vec<u64> = stats.shards.iter().map(|shard| shard.connections.total()).collect();
-    assert_eq!((live, stats.total().passed), (vec![10, 10, 10], 20));
+    eventually("each shard has its third", || {
+        let stats = engine.stats();
+        let live: Vec<u64> = stats.shards.iter().map(|shard| shard.connections.total()).collect();
+        (live, stats.total().passed) == (vec![10, 10, 10], 20)
+    });
     drop(clients);
     drain(engine);
 }
