@@ -57,7 +57,7 @@ pub(crate) enum Payload {
 pub(crate) enum Wait {
     /// Submit, run what is due, return at once.
     No,
-    /// Return at the first completion or wake, or after this long.
+    /// Return at the first completion or wake, or after this long at the latest: sooner, and with nothing, now and then.
     For(Duration),
     /// The same, but linger up to `min_wait` for `want` completions before settling for fewer.
     Batch { want: u32, min_wait: Duration, most: Duration },

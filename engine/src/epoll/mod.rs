@@ -7,7 +7,7 @@
 //! Invariants: every operation completes exactly once (or with `more` until once without), through `ready` or straight into
 //! the reaped batch; `ready` is emptied before anything else is reaped, so a slot's close comes before what reuses the slot.
 //! No system call here blocks but the one wait, and no work of one reap exceeds the completions asked for.
-//! There is no unsafe code: what the kernel writes to and reads from is lent by the buffer room as slices.
+//! What the kernel writes to and reads from is lent by the buffer room as slices, so all of it is safe code.
 
 mod accept;
 mod datagram;
