@@ -63,6 +63,13 @@ pub(crate) enum Wait {
     Batch { want: u32, min_wait: Duration, most: Duration },
 }
 
+/// What a multishot receive begins with: what is cheaper, depending on whether something is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum First {
+    Receive,
+    Poll,
+}
+
 /// Sockets, clock and wakes of one shard. See the module's page for what all drivers keep.
 pub(crate) trait Driver {
     /// A bound, listening socket on its way to a shard.
@@ -106,8 +113,8 @@ pub(crate) trait Driver {
     fn recv_once(&mut self, slot: u32, token: Token);
     /// Receives again and again, until an error, end of stream (result 0), no buffers (`-ENOBUFS`), a full
     /// completion queue, or, where [`Caps::recv_budget`] holds, `credit` bytes: `more` is clear at the last one,
-    /// which may go past the credit by less than a buffer.
-    fn recv_multishot(&mut self, slot: u32, token: Token, credit: u32);
+    /// which may go past the credit by less than a buffer. With [`First::Poll`] it is not tried before the socket is readable.
+    fn recv_multishot(&mut self, slot: u32, token: Token, credit: u32, first: First);
     /// Sends a chain; the result is how many of its bytes were taken (all, unless the socket broke).
     fn send(&mut self, slot: u32, token: Token, chain: &SendChain);
     /// Sends FIN, keeps receiving.

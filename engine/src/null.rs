@@ -14,7 +14,7 @@ use crate::close_reason::CloseReason;
 use crate::config::{Config, Listen};
 use crate::control::Socket;
 use crate::cx::Cx;
-use crate::driver::{Caps, Completion, Driver, DriverCounts, Payload, Wait};
+use crate::driver::{Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
 use crate::engine::StartError;
 use crate::handler::Handler;
 use crate::handoff::wake::Wake;
@@ -92,7 +92,7 @@ impl NullAlone {
     pub fn new(conns: u32, message: &[u8]) -> io::Result<NullAlone> {
         let (mut driver, mut pool) = (NullDriver::new(conns, message), Pool::new(PoolConfig::default())?);
         driver.provide_buffers(&mut pool);
-        (0..conns).for_each(|slot| driver.recv_multishot(slot, Token::new(Kind::Recv, 1, slot), 0));
+        (0..conns).for_each(|slot| driver.recv_multishot(slot, Token::new(Kind::Recv, 1, slot), 0, First::Receive));
         Ok(NullAlone { driver, pool, batch: Vec::new() })
     }
 
@@ -260,7 +260,7 @@ impl Driver for NullDriver {
         self.due.push(slot);
     }
 
-    fn recv_multishot(&mut self, slot: u32, token: Token, _: u32) {
+    fn recv_multishot(&mut self, slot: u32, token: Token, _: u32, _: First) {
         self.receiving[slot as usize] = Some(token);
         self.due.push(slot);
     }

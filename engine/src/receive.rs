@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use crate::buffer::{Received, RecvBuf, Unread};
 use crate::close_reason::CloseReason;
 use crate::conn::{Conn, FilterState, Receive, State, flag};
-use crate::driver::{Completion, Driver, Payload};
+use crate::driver::{Completion, Driver, First, Payload};
 use crate::endpoint::caught;
 use crate::handler::FilterStatus;
 use crate::id::EndpointId;
@@ -85,7 +85,7 @@ impl<D: Driver> Shard<D> {
         let last_in_ms = conn.last_in_ms;
         let busy = conn.has(flag::BUSY) && self.core.since_ms(last_in_ms) < limits::PARK_AFTER;
         if busy && self.armed.has_room() {
-            return self.arm_multishot(slot, limits::RECEIVE_CREDIT);
+            return self.arm_multishot(slot, limits::RECEIVE_CREDIT, First::Receive);
         }
         let token = self.core.conn(slot).token(Kind::Poll, slot);
         self.core.turn(slot, |conn| conn.receive = Receive::Parked);
@@ -96,16 +96,17 @@ impl<D: Driver> Shard<D> {
     /// The first receive of a connection that is not open yet. Its handler may not want to read, so it gets little credit.
     pub(crate) fn receive_early(&mut self, slot: u32) {
         if self.armed.has_room() {
-            self.arm_multishot(slot, limits::EARLY_CREDIT);
+            // What it says first seldom comes with its handshake.
+            self.arm_multishot(slot, limits::EARLY_CREDIT, First::Poll);
         }
     }
 
-    fn arm_multishot(&mut self, slot: u32, credit: u32) {
+    fn arm_multishot(&mut self, slot: u32, credit: u32, first: First) {
         let token = self.core.conn(slot).token(Kind::Recv, slot);
         self.core.turn(slot, |conn| conn.receive = Receive::Armed);
         self.core.stats.receives_armed.add(1);
         match self.driver.caps().recv_budget {
-            true => self.driver.recv_multishot(slot, token, credit),
+            true => self.driver.recv_multishot(slot, token, credit, first),
             // Without credit a multishot takes all that the pool has before anybody can stop it.
             false => self.driver.recv_once(slot, token),
         }

@@ -41,7 +41,7 @@ use self::receive::Buffers;
 use self::send::Sending;
 use self::slots::{NONE, Reading, Table, flag};
 use crate::buffer::{Pool, SendChain};
-use crate::driver::{Caps, Completion, Driver, DriverCounts, Payload, Wait};
+use crate::driver::{Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
 use crate::handoff::wake::Wake;
 use crate::id::ShardId;
 use crate::limits;
@@ -325,7 +325,7 @@ impl Driver for EpollDriver {
         self.read(slot, Reading::Once(token));
     }
 
-    fn recv_multishot(&mut self, slot: u32, token: Token, credit: u32) {
+    fn recv_multishot(&mut self, slot: u32, token: Token, credit: u32, _: First) {
         self.operations += 1;
         let left = if credit > 0 && self.caps.recv_budget { credit } else { u32::MAX };
         self.read(slot, Reading::Credit { token, left });

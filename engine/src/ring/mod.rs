@@ -50,7 +50,7 @@ use self::provided::{Consume, ProvidedRing};
 use self::queues::{Freedom, Ring};
 pub(crate) use self::rings::Rings;
 use crate::buffer::{Pool, SendChain};
-use crate::driver::{Caps, Completion, Driver, DriverCounts, Payload, Wait};
+use crate::driver::{Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
 use crate::handoff::wake::Wake;
 use crate::id::ShardId;
 use crate::net::{Dial, nofile_limit};
@@ -260,10 +260,10 @@ impl Driver for UringDriver {
         unsafe { self.ring.push(ops::recv_once(slot, token)) };
     }
 
-    fn recv_multishot(&mut self, slot: u32, token: Token, credit: u32) {
+    fn recv_multishot(&mut self, slot: u32, token: Token, credit: u32, first: First) {
         let credit = if self.caps.recv_budget { credit } else { 0 };
         // SAFETY: the kernel writes to provided buffers only; see `provide_buffers`.
-        unsafe { self.ring.push(ops::recv_multishot(slot, token, credit)) };
+        unsafe { self.ring.push(ops::recv_multishot(slot, token, credit, first)) };
     }
 
     fn send(&mut self, slot: u32, token: Token, chain: &SendChain) {

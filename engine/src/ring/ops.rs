@@ -1,4 +1,4 @@
-//! Submission entries, one function per operation, and the two fields that the io-uring crate does not know.
+//! Submission entries, one function per operation, and the fields that the io-uring crate does not know.
 //!
 //! Connections are direct descriptors, listeners and datagram sockets are plain ones. These functions only fill in
 //! entries; that what an entry points at outlives it is promised where it is pushed.
@@ -9,6 +9,7 @@ use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{DestinationSlot, Fd, Fixed, Timespec};
 use io_uring::{opcode, types};
 
+use crate::driver::First;
 use crate::token::Token;
 
 /// The one group of provided buffers.
@@ -18,6 +19,12 @@ pub(super) const BUFFER_GROUP: u16 = 0;
 const COMMAND_WORD: usize = 2;
 /// The 32-bit word of an entry that holds `file_index` or `optlen`. A multishot receive takes its byte limit from it.
 const OPTLEN_WORD: usize = 11;
+
+/// The 16-bit half word of an entry that holds `ioprio`, where a receive has its flags.
+const IOPRIO_HALF: usize = 1;
+
+/// `IORING_RECVSEND_POLL_FIRST`.
+const POLL_FIRST: u16 = 1;
 
 /// `SOCKET_URING_OP_GETSOCKOPT`.
 const COMMAND_GETSOCKOPT: u32 = 2;
@@ -54,9 +61,14 @@ pub(super) fn recv_once(slot: u32, token: Token) -> Entry {
 ///
 /// The kernel looks at the total after each single receive, and bounds that only by its buffer and by the length set
 /// here. So what comes in the end is less than `credit` plus the smaller of the two.
-pub(super) fn recv_multishot(slot: u32, token: Token, credit: u32) -> Entry {
+pub(super) fn recv_multishot(slot: u32, token: Token, credit: u32, first: First) -> Entry {
     let entry = opcode::RecvMulti::new(Fixed(slot), BUFFER_GROUP).len(credit).build().user_data(token.bits());
-    with_word(entry, OPTLEN_WORD, credit)
+    let mut entry = with_word(entry, OPTLEN_WORD, credit);
+    if first == First::Poll {
+        // SAFETY: as in `with_word`.
+        unsafe { *(&raw mut entry).cast::<u16>().add(IOPRIO_HALF) |= POLL_FIRST };
+    }
+    entry
 }
 
 /// Sends one range. `MSG_WAITALL` makes the kernel retry short sends itself.

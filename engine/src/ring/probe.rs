@@ -24,7 +24,7 @@ use super::provided::{Consume, ProvidedRing};
 use super::queues::{Freedom, Ring};
 use super::stable::Stable;
 use super::sys;
-use crate::driver::{Caps, Wait};
+use crate::driver::{Caps, First, Wait};
 use crate::token::{Kind, Token};
 
 /// How long any single step may take before it counts as failed.
@@ -211,7 +211,7 @@ impl Bench {
 
     fn receives(&mut self) -> io::Result<()> {
         let token = self.token();
-        let received = self.run(ops::recv_multishot(self.slot, token, 0), token)?;
+        let received = self.run(ops::recv_multishot(self.slot, token, 0, First::Poll), token)?;
         expect(received.result == 4 && received.buffer, "no bytes in a provided buffer")?;
         expect(received.more, "receive did not stay armed")?;
         self.cancel(token)
@@ -261,7 +261,7 @@ impl Bench {
         self.send_ping()?;
         self.send_ping()?;
         let token = self.token();
-        let received = self.run(ops::recv_multishot(self.slot, token, 6), token)?;
+        let received = self.run(ops::recv_multishot(self.slot, token, 6, First::Receive), token)?;
         // Six of the eight, and the receive has ended; the other two stay in the socket.
         Ok(received.result == 6 && !received.more)
     }

@@ -15,7 +15,7 @@ use super::net::Net;
 use super::ops::{Credit, Op, What};
 use super::trace::Happened;
 use crate::buffer::{LentChain, Pool, SendChain};
-use crate::driver::{Caps, Completion, Driver, DriverCounts, Payload, Wait};
+use crate::driver::{Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
 use crate::handoff::wake::Wake;
 use crate::id::ShardId;
 use crate::net::{Addr, Dial};
@@ -169,7 +169,7 @@ impl Driver for SimDriver {
         self.push(token, What::Recv { slot, credit: Credit::Once });
     }
 
-    fn recv_multishot(&mut self, slot: u32, token: Token, credit: u32) {
+    fn recv_multishot(&mut self, slot: u32, token: Token, credit: u32, _: First) {
         let credit = if self.caps.recv_budget { Credit::Bytes(credit as usize) } else { Credit::Unbounded };
         self.push(token, What::Recv { slot, credit });
     }

@@ -16,7 +16,7 @@ use crate::buffer::{LentChain, Pool, SendChain};
 use crate::builder::Builder;
 use crate::conn::State;
 use crate::control::Socket;
-use crate::driver::{Caps, Completion, Driver, DriverCounts, Payload, Wait};
+use crate::driver::{Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
 use crate::engine::StartError;
 use crate::handle::Handle;
 use crate::handoff::wake::Wake;
@@ -437,7 +437,7 @@ impl Driver for MassDriver {
         self.wait_for(slot, token, ONCE);
     }
 
-    fn recv_multishot(&mut self, slot: u32, token: Token, _: u32) {
+    fn recv_multishot(&mut self, slot: u32, token: Token, _: u32, _: First) {
         self.wait_for(slot, token, MULTISHOT);
     }
 

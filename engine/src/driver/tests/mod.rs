@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::buffer::{Pool, PoolConfig};
-use crate::driver::{Completion, Driver, Payload, Wait};
+use crate::driver::{Completion, Driver, First, Payload, Wait};
 use crate::epoll::{self, EpollConfig, EpollDriver, Inboxes};
 use crate::id::ShardId;
 use crate::net::{Addr, Balance, SocketOptions, bind_listeners};
@@ -226,8 +226,12 @@ impl<D: Real> Bench<D> {
     }
 
     pub(crate) fn recv_multishot(&mut self, slot: u32, credit: u32) -> Token {
+        self.recv_multishot_first(slot, credit, First::Receive)
+    }
+
+    pub(crate) fn recv_multishot_first(&mut self, slot: u32, credit: u32, first: First) -> Token {
         let token = self.token(Kind::Recv, slot);
-        self.driver.recv_multishot(slot, token, credit);
+        self.driver.recv_multishot(slot, token, credit, first);
         token
     }
 

@@ -29,6 +29,22 @@ fn a_receive_ends_when_its_credit_is_spent<D: Real>() {
     assert_eq!(got, bytes[..got.len()]);
 }
 
+fn whatever_comes_first_nothing_is_missed<D: Real>() {
+    for first in [First::Receive, First::Poll] {
+        let mut bench = Bench::<D>::new();
+        let (slot, client) = bench.connection();
+        let bytes = pattern(30_000);
+        write(&client, &bytes[..10_000]);
+        let recv = bench.recv_multishot_first(slot, 0, first);
+        assert_eq!(bench.collect(recv, 10_000), bytes[..10_000], "there before the receive was");
+        write(&client, &bytes[10_000..]);
+        assert_eq!(bench.collect(recv, 20_000), bytes[10_000..], "there after it");
+        drop(client);
+        let end = bench.wait(recv);
+        assert_eq!((end.result, end.more), (0, false));
+    }
+}
+
 fn credit_is_ignored_where_it_is_masked<D: Real>() {
     let mut bench = Bench::<D>::masked("-recv_budget");
     let (slot, client) = bench.connection();
@@ -182,6 +198,7 @@ fn reaping_stops_where_it_is_told_and_goes_on_later<D: Real>() {
 
 on_both!(
     a_receive_ends_when_its_credit_is_spent,
+    whatever_comes_first_nothing_is_missed,
     credit_is_ignored_where_it_is_masked,
     a_receive_without_buffers_ends_and_can_be_armed_again,
     small_receives_share_a_buffer_only_incrementally,
