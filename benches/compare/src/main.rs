@@ -2,6 +2,7 @@
 //!
 //! Invariant: everything a run depends on is an option with a default, or written to the report.
 
+mod awake;
 mod churn;
 mod crowd;
 mod endpoint;

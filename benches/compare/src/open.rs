@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
 use io_uring::squeue::Flags;
-use io_uring::types::Timespec;
 use io_uring::{opcode, types};
 use socket2::Socket;
 
@@ -21,9 +20,6 @@ use crate::method::Random;
 use crate::pattern::Pattern;
 use crate::ring::{Buffers, Completion, Ring};
 use crate::scenario::Shape;
-
-/// Below this the generator does not go to sleep until the next message is due: waking would make it late.
-const NAP: Duration = Duration::from_micros(60);
 
 /// What one slice brought about.
 pub struct Course {
@@ -165,11 +161,8 @@ impl OpenLoop {
                 self.late.saturating_record(self.now() - next as u64);
                 (next, place, units) = (next + gap(), place + 1, units + 1);
             }
-            self.wait(if next < end {
-                Duration::from_nanos((next as u64).saturating_sub(self.now()))
-            } else {
-                PATIENCE
-            })?;
+            // It never sleeps: waking would make it late.
+            self.ring.poll()?;
             self.turn()?;
             if !self.answered.is_empty() || self.under_way == 0 {
                 heard = Instant::now();
@@ -189,16 +182,6 @@ impl OpenLoop {
 
     fn now(&self) -> u64 {
         self.start.elapsed().as_nanos() as u64
-    }
-
-    /// Submits, and waits for a completion for so long, if that is worth going to sleep for.
-    fn wait(&mut self, at_most: Duration) -> Result<()> {
-        if at_most < NAP {
-            return Ok(self.ring.poll()?);
-        }
-        let nap = at_most - NAP / 2;
-        self.ring.wait_for(1, &Timespec::new().sec(nap.as_secs()).nsec(nap.subsec_nanos()))?;
-        Ok(())
     }
 
     fn turn(&mut self) -> Result<()> {

@@ -29,6 +29,9 @@ pub struct Tails {
     pub slices_per_round: usize,
     /// Why nobody watched whether a core was taken away.
     pub unwatched: Option<String>,
+    /// Why idle cores may have gone to sleep.
+    #[serde(default)]
+    pub drowsy: Option<String>,
     /// Messages per second of a closed loop in which the generator is both ends.
     pub null_ceiling: Option<f64>,
     pub points: Vec<Point>,
@@ -260,7 +263,8 @@ impl<'a> PointFindings<'a> {
     }
 
     pub fn subtitle(&self) -> String {
-        let Tails { scenario, listeners, network, slice_ms, slices, slices_per_round, unwatched, .. } = self.tails;
+        let Tails { scenario, listeners, network, slice_ms, slices, slices_per_round, unwatched, drowsy, .. } =
+            self.tails;
         let slices = match self.point.rate {
             Rate::AtOnce => format!("{slices} rounds"),
             _ => format!("{slices} rounds of {slices_per_round} slices of {slice_ms} ms"),
@@ -275,12 +279,13 @@ impl<'a> PointFindings<'a> {
             Network::Wire => "; each end receives on its own core".to_owned(),
         };
         let watched = unwatched.as_ref().map_or(String::new(), |why| format!("; nobody watched the cores: {why}"));
+        let drowsy = drowsy.as_ref().map_or(String::new(), |why| format!("; idle cores may have slept: {why}"));
         let measure = Measure::of(*scenario).name();
         let resolved = match self.resolution {
             Some(smallest) => format!("differences up to {:.1}% are not resolved", smallest * 100.0),
             None => "without an A/A row nothing is resolved".to_owned(),
         };
-        format!("{slices}, compared by {measure}; {resolved}{shared}{network}{watched}")
+        format!("{slices}, compared by {measure}; {resolved}{shared}{network}{watched}{drowsy}")
     }
 
     pub fn remarks(&self) -> Vec<String> {
@@ -395,6 +400,7 @@ mod tests {
             slices: 10,
             slices_per_round: 1,
             unwatched: None,
+            drowsy: None,
             null_ceiling: Some(3e6),
             points: vec![Point { name: "half".into(), rate: Rate::OfOwnCeiling(0.5), at_most: Some(1.05) }],
             rows,

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::awake::Awake;
 use crate::crowd::{self, Crowd, Return};
 use crate::method::median;
 use crate::open::{Course, OpenLoop, Schedule, histogram};
@@ -35,8 +36,8 @@ const CEILING: Duration = Duration::from_millis(100);
 const ACTIVE_SHARE: usize = 100;
 const ACTIVE_RATE: f64 = 10.0;
 
-/// A slice in which a core was away for longer is left out of what rows are compared by: as long as a few hundred messages take.
-const AWAY_NS: u64 = 300_000;
+/// A slice in which a core was away for longer is left out of what rows are compared by: twice what a message takes.
+const AWAY_NS: u64 = 100_000;
 
 /// What a server is put under.
 enum Client {
@@ -74,9 +75,9 @@ struct Running {
 }
 
 impl Plan {
-    /// A storm has a network of its own where there may be one.
+    /// Many connections have a network of their own where there may be one.
     pub fn tails(&mut self, scenario: Scenario) -> Result<Tails> {
-        if scenario != Scenario::Storm {
+        if scenario == Scenario::Latency {
             return self.tails_over(scenario, None, Network::Loopback);
         }
         match Wire::lay(self.seat.cpu, self.load_cpu) {
@@ -108,8 +109,11 @@ impl Plan {
             Scenario::Storm => None,
             _ => Some([self.seat.cpu, self.load_cpu].map(Watch::on)),
         };
-        let mut watches = Vec::new();
-        let mut unwatched = None;
+        let (mut watches, mut unwatched) = (Vec::new(), None);
+        let (_awake, drowsy) = match Awake::hold() {
+            Ok(awake) => (Some(awake), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         for watch in watched.into_iter().flatten() {
             match watch {
                 Ok(watch) => watches.push(watch),
@@ -127,6 +131,7 @@ impl Plan {
             slices: rounds.count,
             slices_per_round: rounds.slices,
             unwatched,
+            drowsy,
             null_ceiling: None,
             points,
             rows: Vec::new(),
