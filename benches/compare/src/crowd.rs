@@ -3,7 +3,7 @@
 //! Invariant: a crowd is served when every one of its connections has had a message of its own echoed, byte for byte, since it was
 //! last reset; a dial or an exchange that fails is tried again, and counted. Connections are direct descriptors of several
 //! rings, each on a thread of its own, because RLIMIT_NOFILE bounds a ring's table as it bounds a process. Each connects
-//! from an address and port of its own and closes by reset, so the kernel neither searches for ports nor keeps TIME_WAIT.
+//! from an address and port of its own and ends by reset, so the kernel neither searches for ports nor keeps TIME_WAIT.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -209,16 +209,17 @@ impl Flock {
                 self.come(Instant::now(), WINDOW, Self::dial)
             }
             Order::Reset => self.reset(),
-            Order::Return(start) => self.come(start, self.sources.len(), Self::dial),
+            Order::Return(start) => self.come(start, self.sources.len(), Self::connect),
             Order::Call => self.come(Instant::now(), WINDOW, Self::exchange),
         }
     }
 
-    /// Closes every connection, each by reset.
+    /// Ends every connection by reset, and keeps its socket: a new one would cost the generator a third more than a dial.
     fn reset(&mut self) -> Result<Return> {
         ensure!(self.opened, "a crowd opens before it storms");
         for slot in 0..self.sources.len() as u32 {
-            self.push(opcode::Close::new(Fixed(slot)).build().flags(Flags::SKIP_SUCCESS), slot, CLOSE)?;
+            let reset = opcode::Connect::new(Fixed(slot), (&raw const NOWHERE).cast(), size_of_val(&NOWHERE) as u32);
+            self.push(reset.build().flags(Flags::SKIP_SUCCESS), slot, END)?;
         }
         self.ring.poll()?;
         Ok(Return::new(0))
@@ -278,17 +279,15 @@ impl Flock {
         if step >= CONNECT && (broken.contains(&-completion.result) || step == ANSWER && completion.result >= 0) {
             return Ok(false);
         }
-        let what = ["a close", "a socket", "an option", "a bind", "a connect", "a send", "an answer"][step as usize];
+        let what = ["an end", "a socket", "an option", "a bind", "a connect", "a send", "an answer"][step as usize];
         bail!("{what} of connection {slot} ended with {}", completion.result)
     }
 
-    /// A socket in its slot, in place of any before, then connect, send and receive as a chain that reports its end alone.
+    /// A socket in its slot, in place of any before, with an address of its own, and a connection.
     fn dial(&mut self, slot: u32) -> Result<()> {
         let index = slot as usize;
         self.sources[index] = source(self.net, self.number, self.dials);
-        self.starts[index] = Pattern::noise().start(self.dials as usize);
-        self.dials += 1;
-        let (source, peer) = (&self.sources[index], &self.address);
+        let source = &self.sources[index];
         let destination = DestinationSlot::try_from_slot_target(slot).map_err(|slot| anyhow!("no slot {slot}"))?;
         let fd = Fixed(slot);
         let option = |name, value: *const i32, len: usize| {
@@ -298,13 +297,20 @@ impl Flock {
         let reset = option(libc::SO_LINGER, RESET.as_ptr(), size_of_val(&RESET));
         let reuse = option(libc::SO_REUSEADDR, &raw const REUSE, size_of_val(&REUSE));
         let bind = opcode::Bind::new(fd, source.as_ptr().cast(), source.len()).build();
-        let connect = opcode::Connect::new(fd, peer.as_ptr().cast(), peer.len()).build();
         let quiet = Flags::SKIP_SUCCESS;
         self.push(socket.flags(quiet), slot, SOCKET)?;
         self.push(reset.flags(quiet), slot, OPTION)?;
         self.push(reuse.flags(quiet), slot, OPTION)?;
         self.push(bind.flags(quiet), slot, BIND)?;
-        self.push(connect.flags(quiet | Flags::IO_LINK), slot, CONNECT)?;
+        self.connect(slot)
+    }
+
+    /// Connect, send and receive as a chain that reports its end alone.
+    fn connect(&mut self, slot: u32) -> Result<()> {
+        self.starts[slot as usize] = Pattern::noise().start(self.dials as usize);
+        self.dials += 1;
+        let connect = opcode::Connect::new(Fixed(slot), self.address.as_ptr().cast(), self.address.len()).build();
+        self.push(connect.flags(Flags::SKIP_SUCCESS | Flags::IO_LINK), slot, CONNECT)?;
         self.exchange(slot)
     }
 
@@ -327,7 +333,7 @@ impl Flock {
 }
 
 /// Steps of a connection, in its completions' low bits.
-const CLOSE: u64 = 0;
+const END: u64 = 0;
 const SOCKET: u64 = 1;
 const OPTION: u64 = 2;
 const BIND: u64 = 3;
@@ -337,6 +343,8 @@ const ANSWER: u64 = 6;
 
 /// `struct linger { on, seconds }`: closing sends RST.
 static RESET: [i32; 2] = [1, 0];
+/// To connect to `AF_UNSPEC` is to end the connection (connect(2)), by RST; the socket keeps its address.
+static NOWHERE: libc::sockaddr = libc::sockaddr { sa_family: libc::AF_UNSPEC as u16, sa_data: [0; 14] };
 /// Another run may have the same local address, towards another port.
 static REUSE: i32 = 1;
 

@@ -14,8 +14,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::wire;
 
-/// Above the 64 connects a churn keeps under way, and as deep as `somaxconn` lets it be by default.
-const BACKLOG: i32 = 4096;
+/// Of every server; the kernel bounds it by `net.core.somaxconn`, which is 4096 by default.
+pub const BACKLOG: u32 = 65_535;
 
 /// Connections one source address carries: far below the ~28,000 ephemeral ports, where the port search stays cheap.
 const CONNECTIONS_PER_SOURCE: usize = 5_000;
@@ -102,7 +102,7 @@ impl Endpoint {
             }
         };
         socket.bind(&self.address()?)?;
-        socket.listen(BACKLOG)?;
+        socket.listen(BACKLOG as i32)?;
         Ok(socket)
     }
 

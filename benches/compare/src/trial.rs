@@ -4,6 +4,7 @@
 //! point, as many as a round has, in random order. Within a round all are sent the same arrivals. Where connections are more than a process may
 //! have descriptors for, a server is as many listeners on one port as it needs, of the same number for everybody.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -38,6 +39,9 @@ const ACTIVE_RATE: f64 = 10.0;
 
 /// A slice in which a core was away for longer is left out of what rows are compared by: twice what a message takes.
 const AWAY_NS: u64 = 100_000;
+
+/// After a storm, so that a server that puts work off does it in its own time.
+const REST: Duration = Duration::from_secs(2);
 
 /// What a server is put under.
 enum Client {
@@ -377,6 +381,9 @@ impl Running {
         away_ns();
         let Return { course, retries } = self.client.slice(schedule)?;
         let (load_cpu_ns, away_ns) = (own_cpu_ns() - load_before, away_ns());
+        if is_storm {
+            thread::sleep(REST);
+        }
         let server_cpu_ns = self.cluster.settled_cpu_ns()? - server_before;
         let idle_ns = self.core.idle_ns()? - idle_before;
         Ok(Slice {

@@ -10,9 +10,10 @@ mod lines;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
+use megamux_engine::net::SocketOptions;
 use megamux_engine::{Config, Listen, Pin};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{BACKLOG, Endpoint};
 use crate::report::{Kind, Transport};
 
 pub use fanout::MESSAGE as FANOUT_MESSAGE;
@@ -146,8 +147,11 @@ fn shards(endpoint: &Endpoint) -> Config {
 }
 
 fn listen(endpoint: &Endpoint) -> Listen {
-    match endpoint {
+    let listen = match endpoint {
         Endpoint::Tcp(address, _) => Listen::tcp(address.to_string()),
         Endpoint::Unix(path) => Listen::unix(path),
-    }
+    };
+    let mut options = SocketOptions::default();
+    options.backlog = BACKLOG;
+    listen.socket(options)
 }
