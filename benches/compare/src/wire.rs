@@ -2,14 +2,16 @@
 //!
 //! What an end receives is processed on that end's core, as the interrupts of its network card would have it; over the loopback
 //! it is processed on the sender's. Each end finds its connections in a table of its own, so large that it matters nothing
-//! which server's were opened last: in a full one those are found first. Invariant: nothing outside the namespaces changes, and they are nameless: they end
-//! with the processes in them and this one's descriptors, in whatever way those end.
+//! which server's were opened last: in a full one those are found first. Invariant: nothing outside the namespaces changes but one setting that has none,
+//! which is set back in the end; and they are nameless: they end with the processes in them and this one's descriptors, in
+//! whatever way those end.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::panic::resume_unwind;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
@@ -31,14 +33,26 @@ const FIRST_PORT: usize = 20_000;
 /// Of a table of connections: each has a place of its own, nearly always.
 const PLACES: u32 = 1 << 22;
 
+/// Packets that may wait for an end's core. More are dropped, and come again a second later: of the 1000 of before, a
+/// hundred thousand resets leave little.
+const IN_FLIGHT: u32 = 1 << 20;
+
 pub struct Wire {
     pub servers: Arc<OwnedFd>,
     generator: OwnedFd,
+    _in_flight: Setting,
 }
+
+/// A setting of the whole machine. A shell waits for the end of this, in whatever way it comes, and sets it back.
+struct Setting(Child);
 
 impl Wire {
     pub fn lay(server_cpu: usize, load_cpu: usize) -> Result<Self> {
-        let wire = Self { servers: Arc::new(namespace()?), generator: namespace()? };
+        let wire = Self {
+            servers: Arc::new(namespace()?),
+            generator: namespace()?,
+            _in_flight: Setting::put("/proc/sys/net/core/netdev_max_backlog", IN_FLIGHT)?,
+        };
         let peer = format!("/proc/{}/fd/{}", std::process::id(), wire.generator.as_raw_fd());
         order(&wire.servers, &format!("ip link add wire type veth peer name wire netns {peer}"))?;
         // Both are up before either has a way to the other.
@@ -71,6 +85,28 @@ impl Wire {
     /// A place of its own for the `index`th server.
     pub fn endpoint(&self, index: usize) -> Endpoint {
         Endpoint::Tcp(SocketAddrV4::new(SERVERS, (FIRST_PORT + index) as u16).into(), 1)
+    }
+}
+
+impl Setting {
+    fn put(path: &str, value: u32) -> Result<Self> {
+        let before = fs::read_to_string(path).context(path.to_owned())?;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"cat > /dev/null; echo "$1" > "$0""#, path, before.trim()]);
+        // In a group of its own, because Ctrl-C is not meant for it.
+        let shell = shell.stdin(Stdio::piped()).process_group(0).spawn().context("cannot run sh")?;
+        let setting = Self(shell);
+        fs::write(path, value.to_string()).context(path.to_owned())?;
+        Ok(setting)
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        if let Err(error) = self.0.wait() {
+            eprintln!("megamux-compare: a setting may not have been set back: {error}");
+        }
     }
 }
 
@@ -115,6 +151,18 @@ fn mask(cpu: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_setting_is_set_back() {
+        let file = std::env::temp_dir().join(format!("megamux-setting-{}", std::process::id()));
+        let path = file.to_str().expect("a path");
+        fs::write(path, "1000\n").expect("a file");
+        let setting = Setting::put(path, 5).expect("a setting");
+        assert_eq!(fs::read_to_string(path).expect("a value"), "5");
+        drop(setting);
+        assert_eq!(fs::read_to_string(path).expect("a value"), "1000\n");
+        fs::remove_file(path).expect("an end");
+    }
 
     #[test]
     fn cores_are_bits_of_words() {
