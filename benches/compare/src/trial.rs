@@ -41,7 +41,7 @@ const ACTIVE_RATE: f64 = 10.0;
 const AWAY_NS: u64 = 100_000;
 
 /// After a storm, so that a server that puts work off does it in its own time.
-const REST: Duration = Duration::from_secs(2);
+const REST: Duration = Duration::from_millis(500);
 
 /// What a server is put under.
 enum Client {
