@@ -33,8 +33,8 @@ const FIRST_PORT: usize = 20_000;
 /// Of a table of connections: each has a place of its own, nearly always.
 const PLACES: u32 = 1 << 22;
 
-/// Packets that may wait for an end's core. More are dropped, and come again a second later: of the 1000 of before, a
-/// hundred thousand resets leave little.
+/// Packets that may wait for an end's core. More are dropped, and come again a second later; a hundred thousand resets overrun
+/// the usual 1000.
 const IN_FLIGHT: u32 = 1 << 20;
 
 pub struct Wire {
