@@ -1,4 +1,4 @@
-//! New connections: accept, count against the caps, learn the peer if wanted, open to the handler.
+//! New connections: accept, wait for a turn, count against the caps, learn the peer if wanted, open to the handler.
 //!
 //! Invariant: every accepted socket is either opened or closed at once and counted as refused. A full table never
 //! leaves the backlog hanging: the kernel closes one connection per attempt, so accepting is armed again, a bounded number
@@ -40,6 +40,15 @@ impl Listener {
     }
 }
 
+/// A completion of an accept, until its turn comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    listener: u32,
+    /// The slot, or `-errno`.
+    result: i32,
+    more: bool,
+}
+
 impl<D: Driver> Shard<D> {
     /// Arms accepting on a listener, unless it is paused.
     pub(crate) fn arm_accept(&mut self, index: u32) {
@@ -51,14 +60,31 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// A completion of a listener's multishot accept.
-    pub(crate) fn accepted(&mut self, index: u32, completion: Completion) {
+    /// A completion of a listener's multishot accept: it gets its turn.
+    pub(crate) fn accepted(&mut self, listener: u32, completion: &Completion) {
+        let Completion { result, more, .. } = *completion;
+        self.arrivals.push_back(Arrival { listener, result, more });
+    }
+
+    /// Lets in those whose turn it is. When a crowd comes back the kernel accepts all of it in one call; served in small
+    /// groups, a connection is still in the cache when it is answered, and its completions fit into their queue.
+    pub(crate) fn take_arrivals(&mut self) {
+        for _ in 0..limits::ARRIVALS_PER_TICK {
+            match self.arrivals.pop_front() {
+                Some(arrival) => self.arrived(arrival),
+                None => return self.arrivals.shrink_to(limits::BATCH),
+            }
+        }
+        self.more |= !self.arrivals.is_empty();
+    }
+
+    fn arrived(&mut self, Arrival { listener: index, result, more }: Arrival) {
         let Some(listener) = self.listeners.get_mut(index as usize) else { return };
-        listener.armed = completion.more;
+        listener.armed = more;
         let (endpoint, sharing, closing) = (listener.endpoint, listener.sharing, listener.closing);
-        if completion.result >= 0 {
+        if result >= 0 {
             listener.retries = 0;
-            let slot = completion.result as u32;
+            let slot = result as u32;
             self.core.stats.accepts.add(1);
             self.core.endpoints[usize::from(endpoint.0)].counts.accepted.fetch_add(1, Relaxed);
             self.admit_slot(slot, endpoint, None);
@@ -70,13 +96,13 @@ impl<D: Driver> Shard<D> {
                 },
             }
         } else {
-            self.accept_failed(index, endpoint, -completion.result);
+            self.accept_failed(index, endpoint, -result);
         }
         #[cfg(feature = "planted")]
-        if completion.result == -libc::ENFILE && crate::planted::is(crate::planted::Bug::AcceptForgotten) {
+        if result == -libc::ENFILE && crate::planted::is(crate::planted::Bug::AcceptForgotten) {
             return;
         }
-        if !completion.more {
+        if !more {
             self.rearm_accept(index);
         }
     }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// Completions taken per tick. More wait in the completion queue, which is the kernel's backpressure.
 pub(crate) const BATCH: usize = 1024;
+/// Accepted connections that are let in per tick: about as many as fit into a core's cache with their sockets. (As swept:
+/// docs/performance.md.)
+pub(crate) const ARRIVALS_PER_TICK: usize = 64;
 /// Submission queue entries of one ring.
 pub(crate) const SUBMISSIONS: u32 = 1024;
 /// Completion queue entries: room for a tick's submissions and for what multishots add while a tick runs.

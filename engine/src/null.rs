@@ -19,6 +19,7 @@ use crate::engine::StartError;
 use crate::handler::Handler;
 use crate::handoff::wake::Wake;
 use crate::id::{ConnInfo, ShardId};
+use crate::limits;
 use crate::net::Dial;
 use crate::service::NoService;
 use crate::shard::Shard;
@@ -43,7 +44,7 @@ impl NullShard {
         let shard = Shard::new(parts.shards.remove(0), driver).map_err(StartError::Thread)?;
         let mut shard = NullShard(shard);
         // Accept, peer, poll, one-shot receive, multishot receive: then every connection is at full speed.
-        for _ in 0..16 {
+        for _ in 0..16 + conns.div_ceil(limits::ARRIVALS_PER_TICK as u32) {
             shard.tick();
         }
         Ok(shard)

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::accept::Listener;
+use crate::accept::{Arrival, Listener};
 use crate::budget::Budget;
 use crate::buffer::{Chunks, Pool};
 use crate::builder::{ShardParts, ShardSeat};
@@ -55,6 +55,8 @@ pub(crate) struct Shard<D: Driver> {
     /// How long a busy shard waits for a fuller batch.
     linger: Duration,
     pub(crate) listeners: Slab<Listener>,
+    /// What was accepted and waits for its turn. Each has its slot, so there are no more than of those.
+    pub(crate) arrivals: VecDeque<Arrival>,
     /// Which shard got the last connection that was accepted for all.
     pub(crate) next_shard: usize,
     /// Datagram sockets: the driver's number is the index, the value their endpoint.
@@ -150,6 +152,7 @@ impl<D: Driver> Shard<D> {
             most_lent,
             linger: parts.linger,
             listeners: Slab::new(),
+            arrivals: VecDeque::new(),
             next_shard: usize::from(shard.0),
             sockets: Vec::new(),
             dialing: Slab::new(),
@@ -180,6 +183,7 @@ impl<D: Driver> Shard<D> {
         self.reap();
         self.end_of(Phase::Reap);
         self.dispatch();
+        self.take_arrivals();
         self.end_of(Phase::Dispatch);
         self.take_answers();
         self.end_of(Phase::Service);
@@ -285,7 +289,7 @@ impl<D: Driver> Shard<D> {
     #[inline(never)]
     fn dispatch_rare(&mut self, kind: Kind, slot: u32, completion: Completion) {
         match kind {
-            Kind::Accept => self.accepted(slot, completion),
+            Kind::Accept => self.accepted(slot, &completion),
             Kind::Dial => self.dialled(slot, completion),
             Kind::DatagramRecv => self.datagram_received(slot, completion),
             Kind::DatagramSend | Kind::Driver => {}

@@ -4,6 +4,7 @@
 
 mod caps;
 mod chat;
+mod crowd;
 mod datagram;
 mod dial;
 mod drain;
