@@ -63,7 +63,7 @@ pub(crate) enum Wait {
     Batch { want: u32, min_wait: Duration, most: Duration },
 }
 
-/// What a multishot receive begins with: what is cheaper, depending on whether something is there already.
+/// What a receive begins with: what is cheaper, depending on whether something is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum First {
     Receive,
@@ -109,11 +109,11 @@ pub(crate) trait Driver {
     /// Completes once when the peer has finished (result 0; the socket may still be written to) or the connection is broken
     /// (`-ECONNRESET`), whatever is unread. At once, if that is so already.
     fn poll_hangup(&mut self, slot: u32, token: Token);
-    /// Receives once, into a provided buffer.
-    fn recv_once(&mut self, slot: u32, token: Token);
+    /// Receives once, into a provided buffer. With [`First::Poll`] it is not tried before the socket is readable.
+    fn recv_once(&mut self, slot: u32, token: Token, first: First);
     /// Receives again and again, until an error, end of stream (result 0), no buffers (`-ENOBUFS`), a full
     /// completion queue, or, where [`Caps::recv_budget`] holds, `credit` bytes: `more` is clear at the last one,
-    /// which may go past the credit by less than a buffer. With [`First::Poll`] it is not tried before the socket is readable.
+    /// which may go past the credit by less than a buffer.
     fn recv_multishot(&mut self, slot: u32, token: Token, credit: u32, first: First);
     /// Sends a chain; the result is how many of its bytes were taken (all, unless the socket broke).
     fn send(&mut self, slot: u32, token: Token, chain: &SendChain);

@@ -28,6 +28,9 @@ pub(crate) const ARMED_RECEIVES: usize = 4096;
 pub(crate) const PARK_AFTER: Duration = Duration::from_secs(1);
 /// One that has said a first word, or none yet, parks already after this.
 pub(crate) const PARK_EARLY: Duration = Duration::from_millis(250);
+/// After so many connections that said one thing and fell silent, the next ones get a single receive at first. The first
+/// that says more, or ends, before it would have been parked makes it a multishot again.
+pub(crate) const TERSE: u8 = 16;
 /// How often armed connections are looked at for parking: seldom, so that it costs a busy shard nothing.
 pub(crate) const PARK_EVERY: Duration = Duration::from_millis(50);
 /// Armed connections looked at each time.

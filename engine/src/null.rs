@@ -256,7 +256,7 @@ impl Driver for NullDriver {
 
     fn poll_hangup(&mut self, _: u32, _: Token) {}
 
-    fn recv_once(&mut self, slot: u32, token: Token) {
+    fn recv_once(&mut self, slot: u32, token: Token, _: First) {
         self.receiving[slot as usize] = Some(Token::with_aux(Kind::Recv, 1, token.generation(), slot));
         self.due.push(slot);
     }

@@ -1,7 +1,7 @@
 //! Receiving: how a connection waits for bytes, and their way into the handler.
 //!
 //! A connection starts with a multishot receive of little credit, since most say something at once; silence parks it on a
-//! one-shot poll. A poll that fires is followed by one receive; a second message within [`limits::PARK_AFTER`] promotes it to
+//! one-shot poll. Where they say one thing and no more, it starts with a single receive, which need not be cancelled. A poll that fires is followed by one receive; a second message within [`limits::PARK_AFTER`] promotes it to
 //! a multishot receive with full credit.
 //! Pausing means not arming again: what the credit still allows is kept as unread. A connection that is not read for long
 //! is watched for its peer's end.
@@ -37,6 +37,8 @@ pub(crate) struct Armed {
     /// Connections that were found not being read, and when to look at them again; each slot at most once
     /// ([`flag::HELD_LISTED`]).
     held: VecDeque<(Time, u32)>,
+    /// Connections that said one thing and no more: how many, since the last that did not.
+    terse: u8,
     /// Where the search for queued frames to copy out of the pool goes on.
     relief_hand: usize,
 }
@@ -85,7 +87,7 @@ impl<D: Driver> Shard<D> {
         let last_in_ms = conn.last_in_ms;
         let busy = conn.has(flag::BUSY) && self.core.since_ms(last_in_ms) < limits::PARK_AFTER;
         if busy && self.armed.has_room() {
-            return self.arm_multishot(slot, limits::RECEIVE_CREDIT, First::Receive);
+            return self.arm(slot, Some(limits::RECEIVE_CREDIT), First::Receive);
         }
         let token = self.core.conn(slot).token(Kind::Poll, slot);
         self.core.turn(slot, |conn| conn.receive = Receive::Parked);
@@ -96,19 +98,21 @@ impl<D: Driver> Shard<D> {
     /// The first receive of a connection that is not open yet. Its handler may not want to read, so it gets little credit.
     pub(crate) fn receive_early(&mut self, slot: u32) {
         if self.armed.has_room() {
+            let credit = (self.armed.terse < limits::TERSE).then_some(limits::EARLY_CREDIT);
             // What it says first seldom comes with its handshake.
-            self.arm_multishot(slot, limits::EARLY_CREDIT, First::Poll);
+            self.arm(slot, credit, First::Poll);
         }
     }
 
-    fn arm_multishot(&mut self, slot: u32, credit: u32, first: First) {
+    /// Arms a multishot receive, or a single one without credit.
+    fn arm(&mut self, slot: u32, credit: Option<u32>, first: First) {
         let token = self.core.conn(slot).token(Kind::Recv, slot);
         self.core.turn(slot, |conn| conn.receive = Receive::Armed);
         self.core.stats.receives_armed.add(1);
-        match self.driver.caps().recv_budget {
-            true => self.driver.recv_multishot(slot, token, credit, first),
-            // Without credit a multishot takes all that the pool has before anybody can stop it.
-            false => self.driver.recv_once(slot, token),
+        // Where the kernel keeps no credit, a multishot takes all that the pool has before anybody can stop it.
+        match credit.filter(|_| self.driver.caps().recv_budget) {
+            Some(credit) => self.driver.recv_multishot(slot, token, credit, first),
+            None => self.driver.recv_once(slot, token, first),
         }
         let conn = self.core.conn(slot);
         if !conn.has(flag::LISTED) {
@@ -203,13 +207,16 @@ impl<D: Driver> Shard<D> {
     /// A parked connection's poll fired.
     pub(crate) fn readable(&mut self, slot: u32, result: i32) {
         self.receive_ended(slot);
+        if self.core.since_ms(self.core.conns[slot as usize].opened_ms) < limits::PARK_EARLY {
+            self.armed.terse = 0;
+        }
         let conn = self.core.conn(slot);
         let wants =
             matches!(conn.state, State::Opening | State::Open) && conn.why.is_none() && !conn.has(flag::NO_READ);
         if result >= 0 && wants {
             let token = conn.token(Kind::Recv, slot);
             self.core.turn(slot, |conn| conn.receive = Receive::Once);
-            self.driver.recv_once(slot, token);
+            self.driver.recv_once(slot, token, First::Receive);
         } else {
             self.core.mark(slot);
         }
@@ -476,6 +483,9 @@ impl<D: Driver> Shard<D> {
                 self.armed.slots.swap_remove(self.armed.hand);
                 self.core.conn(slot).clear(flag::LISTED);
             } else if self.is_quiet(conn) {
+                if !conn.has(flag::BUSY) && conn.bytes_in > 0 {
+                    self.armed.terse = self.armed.terse.saturating_add(1);
+                }
                 self.cancel_receive(slot);
             }
         }

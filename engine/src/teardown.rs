@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::close_reason::CloseReason;
 use crate::conn::{Receive, State, flag};
-use crate::driver::Driver;
+use crate::driver::{Driver, First};
 use crate::id::EndpointId;
 use crate::limits;
 #[cfg(feature = "planted")]
@@ -112,7 +112,7 @@ impl<D: Driver> Shard<D> {
         } else if conn.receive == Receive::Idle && !conn.has(flag::STARVED) {
             let token = conn.token(Kind::Recv, slot);
             self.core.turn(slot, |conn| conn.receive = Receive::Once);
-            self.driver.recv_once(slot, token);
+            self.driver.recv_once(slot, token, First::Receive);
         }
     }
 

@@ -320,7 +320,7 @@ impl Driver for EpollDriver {
         self.watch_end(slot, token);
     }
 
-    fn recv_once(&mut self, slot: u32, token: Token) {
+    fn recv_once(&mut self, slot: u32, token: Token, _: First) {
         self.operations += 1;
         self.read(slot, Reading::Once(token));
     }

@@ -255,9 +255,9 @@ impl Driver for UringDriver {
         unsafe { self.ring.push(ops::poll_hangup(slot, token)) };
     }
 
-    fn recv_once(&mut self, slot: u32, token: Token) {
+    fn recv_once(&mut self, slot: u32, token: Token, first: First) {
         // SAFETY: the kernel writes to provided buffers only; see `provide_buffers`.
-        unsafe { self.ring.push(ops::recv_once(slot, token)) };
+        unsafe { self.ring.push(ops::recv_once(slot, token, first)) };
     }
 
     fn recv_multishot(&mut self, slot: u32, token: Token, credit: u32, first: First) {

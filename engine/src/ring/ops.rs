@@ -49,12 +49,13 @@ pub(super) fn poll_wakes(eventfd: RawFd, token: Token) -> Entry {
 }
 
 /// One receive into a provided buffer, as much as fits.
-pub(super) fn recv_once(slot: u32, token: Token) -> Entry {
-    opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), 0)
+pub(super) fn recv_once(slot: u32, token: Token, first: First) -> Entry {
+    let entry = opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), 0)
         .buf_group(BUFFER_GROUP)
         .build()
         .flags(Flags::BUFFER_SELECT)
-        .user_data(token.bits())
+        .user_data(token.bits());
+    with_first(entry, first)
 }
 
 /// Receives until told otherwise, or until `credit` bytes if that is not 0.
@@ -63,7 +64,11 @@ pub(super) fn recv_once(slot: u32, token: Token) -> Entry {
 /// here. So what comes in the end is less than `credit` plus the smaller of the two.
 pub(super) fn recv_multishot(slot: u32, token: Token, credit: u32, first: First) -> Entry {
     let entry = opcode::RecvMulti::new(Fixed(slot), BUFFER_GROUP).len(credit).build().user_data(token.bits());
-    let mut entry = with_word(entry, OPTLEN_WORD, credit);
+    with_first(with_word(entry, OPTLEN_WORD, credit), first)
+}
+
+/// Says what a receive begins with.
+fn with_first(mut entry: Entry, first: First) -> Entry {
     if first == First::Poll {
         // SAFETY: as in `with_word`.
         unsafe { *(&raw mut entry).cast::<u16>().add(IOPRIO_HALF) |= POLL_FIRST };

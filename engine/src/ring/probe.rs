@@ -250,7 +250,7 @@ impl Bench {
         let mut test = || {
             self.send_ping()?;
             let token = self.token();
-            let received = self.run(ops::recv_once(self.slot, token), token)?;
+            let received = self.run(ops::recv_once(self.slot, token, First::Receive), token)?;
             Ok::<_, io::Error>(received.result == 4 && received.buffer && received.rest)
         };
         test().unwrap_or(false)

@@ -165,7 +165,7 @@ impl Driver for SimDriver {
         self.push(token, What::Watch { slot });
     }
 
-    fn recv_once(&mut self, slot: u32, token: Token) {
+    fn recv_once(&mut self, slot: u32, token: Token, _: First) {
         self.push(token, What::Recv { slot, credit: Credit::Once });
     }
 

@@ -433,7 +433,7 @@ impl Driver for MassDriver {
         self.wait_for(slot, token, WATCH);
     }
 
-    fn recv_once(&mut self, slot: u32, token: Token) {
+    fn recv_once(&mut self, slot: u32, token: Token, _: First) {
         self.wait_for(slot, token, ONCE);
     }
 

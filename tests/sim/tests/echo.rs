@@ -1,6 +1,6 @@
 //! Bytes come back whole, in order and once, whatever goes wrong around them.
 
-use megamux_engine::sim::Faults;
+use megamux_engine::sim::{Faults, Script, Sim};
 use megamux_engine::{Listen, NO_SERVICE, Placement, Time};
 use megamux_sim_tests::{ADDR, Echo, Heard, Relay, Repeat, SECOND, builder, config, echo_peers, for_seeds, simulate};
 
@@ -26,6 +26,40 @@ fn gentle_faults_lose_nothing() {
 #[test]
 fn rough_faults_leave_nothing_behind() {
     for_seeds(200, |seed| echo(seed, Faults::rough(seed), 1 + (seed % 3) as usize));
+}
+
+/// A crowd of the same, once all of it is parked: the operations that each took.
+fn operations(sim: &mut Sim, script: &Script) -> u64 {
+    const CROWD: u64 = 20;
+    let submissions = |sim: &Sim| sim.stats().total().submissions;
+    let before = submissions(sim);
+    for _ in 0..CROWD {
+        sim.connect(ADDR, script.clone());
+    }
+    sim.run_for(2 * SECOND);
+    let took = submissions(sim) - before;
+    assert_eq!(took % CROWD, 0, "they are alike");
+    took / CROWD
+}
+
+#[test]
+fn who_says_one_thing_costs_no_cancel_where_many_do() {
+    for_seeds(20, |seed| {
+        let mut builder = builder(config(1));
+        builder.listen(Listen::tcp(ADDR), &NO_SERVICE, |_| Echo::default()).unwrap();
+        let mut sim = simulate(seed, Faults::none(), builder);
+        sim.run_for(SECOND);
+        let word = Script::new().send(b"word").expect_echo().await_bytes(4);
+        let terse = word.clone().wait(60 * SECOND).close();
+        let at_first = operations(&mut sim, &terse);
+        assert_eq!(operations(&mut sim, &terse), at_first - 1);
+        // One that goes on: the next ones may, too.
+        sim.connect(ADDR, word.wait(SECOND / 100).send(b"more").await_bytes(8).wait(60 * SECOND).close());
+        sim.run_for(3 * SECOND);
+        assert_eq!(operations(&mut sim, &terse), at_first);
+        sim.quiesce(120 * SECOND);
+        sim.finish(5 * SECOND);
+    });
 }
 
 /// Everything that two runs of a seed could differ in: the time, and every figure of every shard.

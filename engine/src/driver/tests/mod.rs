@@ -236,8 +236,12 @@ impl<D: Real> Bench<D> {
     }
 
     pub(crate) fn recv_once(&mut self, slot: u32) -> Token {
+        self.recv_once_first(slot, First::Receive)
+    }
+
+    pub(crate) fn recv_once_first(&mut self, slot: u32, first: First) -> Token {
         let token = self.token(Kind::Recv, slot);
-        self.driver.recv_once(slot, token);
+        self.driver.recv_once(slot, token, first);
         token
     }
 

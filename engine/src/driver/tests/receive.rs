@@ -45,6 +45,26 @@ fn whatever_comes_first_nothing_is_missed<D: Real>() {
     }
 }
 
+fn whatever_a_single_receive_begins_with_nothing_is_missed<D: Real>() {
+    for first in [First::Receive, First::Poll] {
+        let mut bench = Bench::<D>::new();
+        let (slot, client) = bench.connection();
+        write(&client, b"there before");
+        let recv = bench.recv_once_first(slot, first);
+        let before = bench.wait(recv);
+        assert_eq!((before.more, bench.data(&before)), (false, b"there before".to_vec()));
+        let recv = bench.recv_once_first(slot, first);
+        bench.expect_quiet();
+        write(&client, b"there after");
+        let after = bench.wait(recv);
+        assert_eq!((after.more, bench.data(&after)), (false, b"there after".to_vec()));
+        let recv = bench.recv_once_first(slot, first);
+        drop(client);
+        let end = bench.wait(recv);
+        assert_eq!((end.result, end.more), (0, false));
+    }
+}
+
 fn credit_is_ignored_where_it_is_masked<D: Real>() {
     let mut bench = Bench::<D>::masked("-recv_budget");
     let (slot, client) = bench.connection();
@@ -199,6 +219,7 @@ fn reaping_stops_where_it_is_told_and_goes_on_later<D: Real>() {
 on_both!(
     a_receive_ends_when_its_credit_is_spent,
     whatever_comes_first_nothing_is_missed,
+    whatever_a_single_receive_begins_with_nothing_is_missed,
     credit_is_ignored_where_it_is_masked,
     a_receive_without_buffers_ends_and_can_be_armed_again,
     small_receives_share_a_buffer_only_incrementally,
