@@ -446,10 +446,11 @@ impl<D: Driver> Shard<D> {
     }
 
     fn publish_stats(&mut self) {
-        let Shard { driver, pool, core, ports, .. } = self;
+        let Shard { driver, pool, core, ports, arrivals, .. } = self;
         let stats = &core.stats;
         let counts = driver.counts();
         stats.slots.set(u64::from(driver.slots()));
+        stats.arrivals.set(arrivals.len() as u64);
         stats.enters.set(counts.enters);
         stats.submissions.set(counts.submissions);
         stats.completion_overflows.set(counts.overflows);

@@ -126,6 +126,7 @@ pub(super) fn assert_at_rest(shard: &Shard<SimDriver>, net: &Net) {
     let stats = core.stats.snapshot(core.now);
     let gauges = [
         ("connections", stats.connections.total()),
+        ("arrivals", stats.arrivals),
         ("starved", stats.starved),
         ("send_queue_bytes", stats.send_queue_bytes),
         ("remainder_bytes", stats.remainder_bytes),

@@ -85,8 +85,10 @@ shard_metrics! {
     connections: family(ConnState) = Gauge None "megamux_connections";
     /// Sockets that the shard's table of descriptors has room for.
     slots: value = Gauge None "megamux_slots";
-    /// Connections accepted from listeners.
+    /// Connections accepted from listeners and let in.
     accepts: value = Counter None "megamux_accepts_total";
+    /// Accepted connections that wait now to be let in: a crowd is, by and by.
+    arrivals: value = Gauge None "megamux_arrivals_waiting";
     /// Connections accepted here and passed to other shards.
     passed: value = Counter None "megamux_passed_total";
     /// Connections refused, by what refused them.

@@ -248,6 +248,7 @@ impl Server {
                 ("megamux_send_queue_bytes", 0),
                 ("megamux_remainder_bytes", 0),
                 ("megamux_held_frame_bytes", 0),
+                ("megamux_arrivals_waiting", 0),
                 ("megamux_starved_connections", 0),
                 ("megamux_handoff_occupancy", 0),
                 ("megamux_lifecycle_waiting", 0),
