@@ -1,8 +1,9 @@
 //! Receiving: how a connection waits for bytes, and their way into the handler.
 //!
 //! A connection starts with a multishot receive of little credit, since most say something at once; silence parks it on a
-//! one-shot poll. Where they say one thing and no more, it starts with a single receive, which need not be cancelled. A poll that fires is followed by one receive; a second message within [`limits::PARK_AFTER`] promotes it to
-//! a multishot receive with full credit.
+//! one-shot poll. Where they say one thing and no more, it starts with a single receive, which need not be cancelled. A poll
+//! that fires is followed by one receive; a second message within [`limits::PARK_AFTER`] promotes it to a multishot receive with
+//! full credit.
 //! Pausing means not arming again: what the credit still allows is kept as unread. A connection that is not read for long
 //! is watched for its peer's end.
 //! Invariant: bytes reach the handler in order, each once; at most one receive or poll is in flight.
