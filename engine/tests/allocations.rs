@@ -100,7 +100,10 @@ fn echoes_without_an_allocation(counts: &'static Counts, reply: Reply) {
     let before = counts.calls();
     exchange(&mut clients, MESSAGES);
     let allocations = counts.calls() - before;
-    assert_eq!(allocations, 0, "allocations of the shard over {MESSAGES} messages");
+    // Copies lie in chunks that are kept from then on, one in flight and one that fills per connection at most. How many are held
+    // at once is the scheduler's to say, and it may be more for once than in all of the warm-up.
+    let most = if matches!(reply, Reply::Frame) { 0 } else { 2 * CONNECTIONS as u64 };
+    assert!(allocations <= most, "{allocations} allocations of the shard over {MESSAGES} messages");
     let echoed = engine.stats().total().bytes_out;
     assert!(echoed >= MESSAGES * MESSAGE as u64, "{echoed} bytes");
     assert!(before > 0, "the shard allocates while it starts: the count works");
