@@ -1,6 +1,6 @@
 //! New connections: accept, wait for a turn, count against the caps, learn the peer if wanted, open to the handler.
 //!
-//! Invariant: every accepted socket is either opened or closed at once and counted as refused. A full table never
+//! Invariant: every accepted socket has its turn, and then is either opened or closed and counted as refused. A full table never
 //! leaves the backlog hanging: the kernel closes one connection per attempt, so accepting is armed again, a bounded number
 //! of times per tick.
 

@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::harness::{DEADLINE, On, addr, config, drain, script};
 
-/// As many as a backlog holds by default.
+/// Nearly as many as a backlog holds by default, and together with their first words more than the completion queue does.
 const CROWD: usize = 4000;
 
 fn connect(addr: SocketAddr) -> TcpStream {
