@@ -85,7 +85,8 @@ struct Run {
     servers: Vec<Server>,
 
     /// Another echo server: a shell command with {addr} where the address goes (127.0.0.1:PORT, or unix:PATH with --unix)
-    /// and {buffer} where the bytes per connection go. It must echo and set TCP_NODELAY. May be repeated
+    /// and {buffer} where the bytes per connection go. It must echo and set TCP_NODELAY. For active and storm {listeners} says
+    /// how many sockets of one process must share the port. May be repeated
     #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_external)]
     external: Vec<Spec>,
 

@@ -40,7 +40,7 @@ pub struct Spec {
 #[derive(Clone, Debug)]
 pub enum Program {
     Ours(Server, Work),
-    /// A shell command with `{addr}` and `{buffer}`.
+    /// A shell command with `{addr}`, `{buffer}` and `{listeners}`.
     External(String),
 }
 
@@ -187,12 +187,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts as many processes as the endpoint has listeners; megamux is one process with as many shards.
+    /// Starts as many processes as the endpoint has listeners; megamux is one process with as many shards, and any external
+    /// server is one that is told how many.
     pub fn start(spec: &Spec, endpoint: Endpoint, buffer: usize, seat: &Seat) -> Result<Self> {
         let listeners = endpoint.listeners();
         let processes = match spec.program {
-            Program::Ours(Server::Megamux, _) => 1,
-            _ => listeners,
+            Program::Ours(Server::Megamux, _) | Program::External(_) => 1,
+            Program::Ours(..) => listeners,
         };
         let start = |_| Process::start(spec, endpoint.clone(), buffer, seat);
         let mut cluster =
@@ -253,6 +254,14 @@ impl Drop for Process {
 }
 
 impl Program {
+    /// Whether the server can be listeners that share a port, as it must where a ring's table does not hold everybody.
+    pub fn shares_a_port(&self) -> bool {
+        match self {
+            Self::Ours(..) => true,
+            Self::External(line) => line.contains("{listeners}"),
+        }
+    }
+
     fn command(&self, endpoint: &Endpoint, buffer: usize) -> io::Result<Command> {
         match self {
             Self::Ours(server, work) => {
@@ -267,7 +276,10 @@ impl Program {
                 Ok(command)
             }
             Self::External(line) => {
-                let line = line.replace("{addr}", &endpoint.to_string()).replace("{buffer}", &buffer.to_string());
+                let line = line
+                    .replace("{addr}", &endpoint.to_string())
+                    .replace("{buffer}", &buffer.to_string())
+                    .replace("{listeners}", &endpoint.listeners().to_string());
                 let mut command = Command::new("sh");
                 // `exec`, so that the process started is the server itself.
                 command.args(["-c", &format!("exec {line}")]);

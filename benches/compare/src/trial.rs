@@ -16,7 +16,7 @@ use crate::awake::Awake;
 use crate::crowd::{self, Crowd, Return};
 use crate::method::median;
 use crate::open::{Course, OpenLoop, Schedule, histogram};
-use crate::process::{Cluster, Core, Program, Seat, Spec};
+use crate::process::{Cluster, Core, Seat, Spec};
 use crate::progress::Progress;
 use crate::report::{Failure, Kind};
 use crate::run::{Plan, Rounds};
@@ -173,8 +173,15 @@ impl Plan {
         per_ring: usize,
         points: usize,
     ) -> Vec<Entrant> {
-        let specs: Vec<Spec> =
-            self.specs(scenario).into_iter().filter(|spec| listeners == 1 || spec.is_ours()).collect();
+        let mut specs = self.specs(scenario);
+        specs.retain(|Spec { name, program, .. }| {
+            let takes_part = listeners == 1 || program.shares_a_port();
+            if !takes_part {
+                let scenario = scenario.name();
+                eprintln!("megamux-compare: {name} is not in {scenario}: that takes {listeners} listeners, and its command no {{listeners}}");
+            }
+            takes_part
+        });
         let mut progress = Progress::new(format!("{}, connecting", scenario.name()), specs.len());
         let mut entrants = Vec::with_capacity(specs.len());
         let seat = Seat { namespace: wire.map(|wire| wire.servers.clone()), ..self.seat.clone() };
@@ -436,12 +443,6 @@ impl Heap {
             ..sample
         };
         (sample, latency)
-    }
-}
-
-impl Spec {
-    fn is_ours(&self) -> bool {
-        matches!(self.program, Program::Ours(..))
     }
 }
 
