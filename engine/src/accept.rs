@@ -1,4 +1,4 @@
-//! New connections: accept, wait for a turn, count against the caps, learn the peer if wanted, open to the handler.
+//! New connections: accept (a crowd in groups), wait for a turn, count against the caps, learn the peer if wanted, open to the handler.
 //!
 //! Invariant: every accepted socket has its turn, and then is either opened or closed and counted as refused. A full table never
 //! leaves the backlog hanging: the kernel closes one connection per attempt, so accepting is armed again, a bounded number
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::close_reason::CloseReason;
 use crate::config::EndpointOptions;
 use crate::conn::{FilterState, State, flag};
-use crate::driver::{Completion, Driver, Payload};
+use crate::driver::{Accept, Completion, Driver, Payload};
 use crate::endpoint::caught;
 use crate::id::{EndpointId, Origin};
 use crate::limits;
@@ -26,17 +26,41 @@ pub(crate) struct Listener {
     pub(crate) number: u32,
     pub(crate) endpoint: EndpointId,
     pub(crate) sharing: Sharing,
-    /// Accepting is under way.
-    pub(crate) armed: bool,
+    /// The accept under way.
+    armed: Option<Accept>,
+    /// The one to arm when that has ended.
+    next: Accept,
+    /// Connections that the group under way has found.
+    found: u32,
     /// It is being removed.
-    pub(crate) closing: bool,
+    closing: bool,
     /// Attempts after a full table, in this tick.
     retries: u32,
 }
 
 impl Listener {
     pub(crate) fn new(number: u32, endpoint: EndpointId, sharing: Sharing) -> Listener {
-        Listener { number, endpoint, sharing, armed: false, closing: false, retries: 0 }
+        let (armed, next) = (None, Accept::All);
+        Listener { number, endpoint, sharing, armed, next, found: 0, closing: false, retries: 0 }
+    }
+
+    /// What the accept under way has brought, if it was the last: whom to accept next. A crowd is taken in groups, the first of
+    /// whom is waited for where the last group did not find as many as it might, until a group finds nobody.
+    fn note(&mut self, result: i32, more: bool) {
+        self.found += u32::from(result >= 0);
+        if more {
+            return;
+        }
+        match self.armed.take() {
+            Some(Accept::Next) if result >= 0 => self.next = Accept::Waiting(limits::ACCEPTS_AT_FIRST),
+            Some(Accept::Waiting(most)) if self.found == most => {
+                self.next = Accept::Waiting((2 * most).min(limits::ACCEPTS_AT_ONCE));
+            }
+            Some(Accept::Waiting(_)) if self.found > 0 => self.next = Accept::Next,
+            Some(Accept::Waiting(_)) => self.next = Accept::All,
+            // Whoever ended it has said what is next.
+            Some(Accept::Next | Accept::All) | None => {}
+        }
     }
 }
 
@@ -54,20 +78,29 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn arm_accept(&mut self, index: u32) {
         let Some(listener) = self.listeners.get_mut(index as usize) else { return };
         let paused = self.core.endpoints[usize::from(listener.endpoint.0)].counts.is_paused();
-        if !listener.armed && !listener.closing && !paused {
-            listener.armed = true;
-            self.driver.accept(listener.number, Token::new(Kind::Accept, 0, index));
+        if listener.armed.is_some() || listener.closing || paused {
+            return;
         }
+        // A group takes no more than there is room for: the kernel closes who finds none, and they may rather wait.
+        let room = self.driver.slots().saturating_sub((self.core.live + self.arrivals.len()) as u32);
+        let whom = match listener.next {
+            Accept::Waiting(most) if room > 0 => Accept::Waiting(most.min(room)),
+            Accept::Waiting(_) => Accept::All,
+            whom => whom,
+        };
+        (listener.armed, listener.next, listener.found) = (Some(whom), whom, 0);
+        self.driver.accept(listener.number, Token::new(Kind::Accept, 0, index), whom);
     }
 
-    /// A completion of a listener's multishot accept: it gets its turn.
+    /// A completion of a listener's accept: it gets its turn.
     pub(crate) fn accepted(&mut self, listener: u32, completion: &Completion) {
         let Completion { result, more, .. } = *completion;
         self.arrivals.push_back(Arrival { listener, result, more });
     }
 
-    /// Lets in those whose turn it is. When a crowd comes back the kernel accepts all of it in one call; served in small
-    /// groups, a connection is still in the cache when it is answered, and its completions fit into their queue.
+    /// Lets in those whose turn it is. When a crowd comes back a multishot accept takes all of it in one call; served in small
+    /// groups, a connection is still in the cache when it is answered, and its completions fit into their queue. The rest of the
+    /// crowd is best accepted in groups as well.
     pub(crate) fn take_arrivals(&mut self) {
         for _ in 0..limits::ARRIVALS_PER_TICK {
             match self.arrivals.pop_front() {
@@ -75,12 +108,25 @@ impl<D: Driver> Shard<D> {
                 None => return self.arrivals.shrink_to(limits::BATCH),
             }
         }
-        self.more |= !self.arrivals.is_empty();
+        if let Some(&Arrival { listener, .. }) = self.arrivals.front() {
+            self.more = true;
+            self.accept_in_groups(listener);
+        }
+    }
+
+    /// Ends a multishot accept that brings more than can be let in at once.
+    fn accept_in_groups(&mut self, index: u32) {
+        let Some(listener) = self.listeners.get_mut(index as usize) else { return };
+        let all = listener.armed == Some(Accept::All) && listener.next == Accept::All;
+        if all && self.driver.caps().accept_dontwait {
+            listener.next = Accept::Waiting(limits::ACCEPTS_AT_FIRST);
+            self.cancel_accept(index);
+        }
     }
 
     fn arrived(&mut self, Arrival { listener: index, result, more }: Arrival) {
         let Some(listener) = self.listeners.get_mut(index as usize) else { return };
-        listener.armed = more;
+        listener.note(result, more);
         let (endpoint, sharing, closing) = (listener.endpoint, listener.sharing, listener.closing);
         if result >= 0 {
             listener.retries = 0;
@@ -139,8 +185,8 @@ impl<D: Driver> Shard<D> {
         }
         self.core.endpoints[usize::from(listener.endpoint.0)].counts.close();
         match listener.armed {
-            true => self.cancel_accept(index),
-            false => self.remove_listener(index),
+            Some(_) => self.cancel_accept(index),
+            None => self.remove_listener(index),
         }
     }
 
@@ -148,7 +194,7 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn pause_or_resume_listener(&mut self, index: u32) {
         let Some(listener) = self.listeners.get(index as usize) else { return };
         let paused = self.core.endpoints[usize::from(listener.endpoint.0)].counts.is_paused();
-        match paused && listener.armed {
+        match paused && listener.armed.is_some() {
             true => self.cancel_accept(index),
             // If its accept is just being cancelled, the end of that arms it again.
             false => self.arm_accept(index),
@@ -343,5 +389,43 @@ impl<D: Driver> Shard<D> {
         }
         self.open(slot);
         self.core.resume(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use Accept::{All, Next, Waiting};
+
+    use super::*;
+
+    /// What an accept that is under way brings, and who is to be accepted next.
+    #[track_caller]
+    fn check(armed: Accept, brings: &[i32], next: Accept) {
+        let mut listener = Listener::new(0, EndpointId(0), Sharing::Own);
+        (listener.armed, listener.next) = (Some(armed), armed);
+        for (place, &result) in brings.iter().enumerate() {
+            assert!(listener.armed.is_some());
+            listener.note(result, place + 1 < brings.len());
+        }
+        assert_eq!((listener.armed, listener.next), (None, next));
+    }
+
+    #[test]
+    fn a_crowd_is_accepted_in_groups_until_one_finds_nobody() {
+        const NOBODY: i32 = -libc::EAGAIN;
+        check(Next, &[7], Waiting(limits::ACCEPTS_AT_FIRST));
+        check(Next, &[-libc::ECANCELED], Next);
+        check(Waiting(4), &[1, 2, 3, 4], Waiting(8));
+        check(
+            Waiting(limits::ACCEPTS_AT_ONCE),
+            &[1; limits::ACCEPTS_AT_ONCE as usize],
+            Waiting(limits::ACCEPTS_AT_ONCE),
+        );
+        check(Waiting(4), &[1, 2, 3, NOBODY], Next);
+        check(Waiting(4), &[1, -libc::ECONNABORTED, 3, 4], Next);
+        check(Waiting(2), &[NOBODY, NOBODY], All);
+        check(Waiting(2), &[-libc::ENFILE, -libc::ENFILE], All);
+        // A full completion queue has ended it.
+        check(All, &[1, 2], All);
     }
 }

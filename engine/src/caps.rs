@@ -14,6 +14,7 @@ impl Caps {
             ("min_wait", self.min_wait),
             ("registered_ring", self.registered_ring),
             ("peer_cmd", self.peer_cmd),
+            ("accept_dontwait", self.accept_dontwait),
             ("msg_ring", self.msg_ring),
             ("pass", self.pass),
             ("restrictions", self.restrictions),

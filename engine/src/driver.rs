@@ -70,6 +70,17 @@ pub(crate) enum First {
     Poll,
 }
 
+/// Whom an accept takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accept {
+    /// All who come, without end, and those who wait already at once: multishot.
+    All,
+    /// One, when one comes.
+    Next,
+    /// Those who wait already, at most so many: a completion for each of that number, `-EAGAIN` where nobody waited any more.
+    Waiting(u32),
+}
+
 /// Sockets, clock and wakes of one shard. See the module's page for what all drivers keep.
 pub(crate) trait Driver {
     /// A bound, listening socket on its way to a shard.
@@ -90,8 +101,9 @@ pub(crate) trait Driver {
     fn adopt_listener(&mut self, listener: Self::Listener) -> io::Result<u32>;
     /// Closes a listening socket. Its accept must have ended (cancelled and completed) before.
     fn close_listener(&mut self, listener: u32);
-    /// Multishot accept: each completion's result is a new slot; without `more` it must be armed again.
-    fn accept(&mut self, listener: u32, token: Token);
+    /// Accepts: each completion's result is a new slot, or `-errno`; after one without `more` it must be armed again. Where
+    /// [`Caps::accept_dontwait`] does not hold, only [`Accept::All`] may be asked for.
+    fn accept(&mut self, listener: u32, token: Token, whom: Accept);
     /// Fetches a connection's peer address ([`Payload::Peer`]).
     fn peer(&mut self, slot: u32, token: Token);
     /// The address fetched, `None` for Unix sockets and failed fetches. Call once per completion.
@@ -177,6 +189,9 @@ pub struct Caps {
     pub registered_ring: bool,
     /// A connection's peer address can be fetched through the ring (`URING_CMD`); mask: `peer_cmd`.
     pub peer_cmd: bool,
+    /// An accept that finds nobody ends instead of waiting (`IORING_ACCEPT_DONTWAIT`, Linux 6.10), so that a crowd can be taken in
+    /// groups; mask: `accept_dontwait`.
+    pub accept_dontwait: bool,
     /// Wakes travel as `MSG_RING` from threads that have no ring (Linux 6.13); mask: `msg_ring`.
     pub msg_ring: bool,
     /// A connection can be passed to another shard (`MSG_RING` with a descriptor, Linux 6.0): what spreads the connections of

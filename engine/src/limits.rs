@@ -7,6 +7,12 @@ pub(crate) const BATCH: usize = 1024;
 /// Accepted connections that are let in per tick: about as many as fit into a core's cache with their sockets. (As swept:
 /// docs/performance.md.)
 pub(crate) const ARRIVALS_PER_TICK: usize = 64;
+/// Accepts submitted at once when a crowd is taken in groups: what is accepted is received from before it leaves the cache. (As
+/// swept: docs/performance.md.)
+pub(crate) const ACCEPTS_AT_ONCE: u32 = 32;
+/// The first group of a crowd, or after a pause of it. The next are up to twice as large as what the last one found, so that
+/// few attempts are in vain: each costs the kernel a socket.
+pub(crate) const ACCEPTS_AT_FIRST: u32 = 4;
 /// Submission queue entries of one ring.
 pub(crate) const SUBMISSIONS: u32 = 1024;
 /// Completion queue entries: room for a tick's submissions and for what multishots add while a tick runs.
@@ -147,6 +153,7 @@ pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 const _: () = {
     assert!(COMPLETIONS >= 4 * SUBMISSIONS, "a tick's submissions must not overflow their completions");
     assert!(BATCH <= COMPLETIONS as usize);
+    assert!(ACCEPTS_AT_ONCE as usize <= ARRIVALS_PER_TICK, "a group never has to wait for its turn");
     assert!(HANDLER_TIMERS <= 256, "a timer's word has 8 bits for its place");
     assert!(SERVICE_MAIL > ORDER_MAIL && ORDER_MAIL > crate::id::MAX_SHARDS, "each shard attaches once");
     assert!(STORAGE_OPERATION_BYTES <= STORAGE_BYTES, "one operation must fit");

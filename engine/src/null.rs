@@ -14,7 +14,7 @@ use crate::close_reason::CloseReason;
 use crate::config::{Config, Listen};
 use crate::control::Socket;
 use crate::cx::Cx;
-use crate::driver::{Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
+use crate::driver::{Accept, Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
 use crate::engine::StartError;
 use crate::handler::Handler;
 use crate::handoff::wake::Wake;
@@ -151,6 +151,7 @@ impl NullDriver {
                 min_wait: true,
                 registered_ring: true,
                 peer_cmd: true,
+                accept_dontwait: false,
                 msg_ring: true,
                 pass: false,
                 restrictions: false,
@@ -227,7 +228,7 @@ impl Driver for NullDriver {
 
     fn close_listener(&mut self, _: u32) {}
 
-    fn accept(&mut self, _: u32, token: Token) {
+    fn accept(&mut self, _: u32, token: Token, _: Accept) {
         self.accepting = Some(token);
         for slot in 0..self.conns {
             self.ready.push(Completion { token, result: slot as i32, more: true, payload: Payload::None });

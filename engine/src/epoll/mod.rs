@@ -41,7 +41,7 @@ use self::receive::Buffers;
 use self::send::Sending;
 use self::slots::{NONE, Reading, Table, flag};
 use crate::buffer::{Pool, SendChain};
-use crate::driver::{Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
+use crate::driver::{Accept, Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
 use crate::handoff::wake::Wake;
 use crate::id::ShardId;
 use crate::limits;
@@ -82,6 +82,7 @@ pub(crate) fn caps(mask: &Mask, refused: Option<String>) -> Caps {
         min_wait: false,
         registered_ring: false,
         peer_cmd: false,
+        accept_dontwait: false,
         msg_ring: false,
         restrictions: false,
         masked,
@@ -278,7 +279,7 @@ impl Driver for EpollDriver {
         self.listeners[listener as usize] = None;
     }
 
-    fn accept(&mut self, listener: u32, token: Token) {
+    fn accept(&mut self, listener: u32, token: Token, _: Accept) {
         self.operations += 1;
         self.arm_accept(listener, token);
     }

@@ -75,16 +75,7 @@ impl UringDriver {
             // The ready events say nothing that the receive will not say better.
             Kind::Poll => Some(Completion { result: result.min(0), ..completion }),
             Kind::Watch => Some(Completion { result: hangup(result), ..completion }),
-            Kind::Accept => {
-                // They are few, and the token's number is the shard's.
-                let mut listeners = self.listeners.iter().flatten();
-                if let Ok(slot) = u32::try_from(result)
-                    && let Some(listener) = listeners.find(|listener| listener.token == Some(token))
-                {
-                    self.peers.note(slot, listener.peer_length);
-                }
-                Some(completion)
-            }
+            Kind::Accept => Some(self.accepted(completion)),
             Kind::Passed => {
                 if let Ok(slot) = u32::try_from(result) {
                     self.peers.note(slot, token.aux());
@@ -99,6 +90,21 @@ impl UringDriver {
             Kind::Driver => self.convert_own(completion),
             _ => Some(completion),
         }
+    }
+
+    /// Of an accept that is several operations, only the last one's completion is the last.
+    fn accepted(&mut self, completion: Completion) -> Completion {
+        let Completion { token, result, mut more, .. } = completion;
+        // They are few, and the token's number is the shard's.
+        let mut listeners = self.listeners.iter_mut().flatten();
+        if let Some(listener) = listeners.find(|listener| listener.token == Some(token)) {
+            if let Ok(slot) = u32::try_from(result) {
+                self.peers.note(slot, listener.peer_length);
+            }
+            listener.attempts -= u32::from(!more);
+            more = listener.attempts > 0;
+        }
+        Completion { more, ..completion }
     }
 
     /// Reports the closes that the kernel has taken: it has executed those.

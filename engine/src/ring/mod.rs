@@ -50,7 +50,7 @@ use self::provided::{Consume, ProvidedRing};
 use self::queues::{Freedom, Ring};
 pub(crate) use self::rings::Rings;
 use crate::buffer::{Pool, SendChain};
-use crate::driver::{Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
+use crate::driver::{Accept, Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
 use crate::handoff::wake::Wake;
 use crate::id::ShardId;
 use crate::net::{Dial, nofile_limit};
@@ -118,6 +118,8 @@ struct Listener {
     peer_length: u8,
     /// Its accept's.
     token: Option<Token>,
+    /// Operations that this accept still consists of.
+    attempts: u32,
 }
 
 impl UringDriver {
@@ -198,7 +200,7 @@ impl Driver for UringDriver {
     fn adopt_listener(&mut self, listener: OwnedFd) -> io::Result<u32> {
         set_blocking(&listener)?;
         let family = SockRef::from(&listener).domain()?.into();
-        let listener = Listener { fd: listener, peer_length: address_length(family), token: None };
+        let listener = Listener { fd: listener, peer_length: address_length(family), token: None, attempts: 0 };
         Ok(put(&mut self.listeners, listener))
     }
 
@@ -206,12 +208,20 @@ impl Driver for UringDriver {
         self.listeners[listener as usize] = None;
     }
 
-    fn accept(&mut self, listener: u32, token: Token) {
+    fn accept(&mut self, listener: u32, token: Token, whom: Accept) {
         let listener = self.listeners[listener as usize].as_mut().expect("an adopted listener");
         listener.token = Some(token);
-        let entry = ops::accept(listener.fd.as_raw_fd(), token);
-        // SAFETY: the entry points at nothing.
-        unsafe { self.ring.push(entry) };
+        let fd = listener.fd.as_raw_fd();
+        let (entry, count) = match whom {
+            Accept::All => (ops::accept(fd, token), 1),
+            Accept::Next => (ops::accept_next(fd, token), 1),
+            Accept::Waiting(most) => (ops::accept_waiting(fd, token), most),
+        };
+        listener.attempts = count;
+        for _ in 0..count {
+            // SAFETY: the entry points at nothing.
+            unsafe { self.ring.push(entry.clone()) };
+        }
     }
 
     fn peer(&mut self, slot: u32, token: Token) {

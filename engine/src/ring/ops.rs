@@ -20,17 +20,33 @@ const COMMAND_WORD: usize = 2;
 /// The 32-bit word of an entry that holds `file_index` or `optlen`. A multishot receive takes its byte limit from it.
 const OPTLEN_WORD: usize = 11;
 
-/// The 16-bit half word of an entry that holds `ioprio`, where a receive has its flags.
+/// The 16-bit half word of an entry that holds `ioprio`, where a receive and an accept have their flags.
 const IOPRIO_HALF: usize = 1;
 
 /// `IORING_RECVSEND_POLL_FIRST`.
 const POLL_FIRST: u16 = 1;
+
+/// `IORING_ACCEPT_DONTWAIT`.
+const DONTWAIT: u16 = 2;
 
 /// `SOCKET_URING_OP_GETSOCKOPT`.
 const COMMAND_GETSOCKOPT: u32 = 2;
 /// Accept connections without end: every completion is a new direct descriptor.
 pub(super) fn accept(listener: RawFd, token: Token) -> Entry {
     opcode::AcceptMulti::new(Fd(listener)).allocate_file_index(true).build().user_data(token.bits())
+}
+
+/// Accepts one connection, now or later.
+pub(super) fn accept_next(listener: RawFd, token: Token) -> Entry {
+    opcode::Accept::new(Fd(listener), std::ptr::null_mut(), std::ptr::null_mut())
+        .file_index(Some(DestinationSlot::auto_target()))
+        .build()
+        .user_data(token.bits())
+}
+
+/// Accepts one connection that waits already, or completes with EAGAIN.
+pub(super) fn accept_waiting(listener: RawFd, token: Token) -> Entry {
+    with_flag(accept_next(listener, token), DONTWAIT)
 }
 
 /// Completes once with the ready events.
@@ -68,12 +84,11 @@ pub(super) fn recv_multishot(slot: u32, token: Token, credit: u32, first: First)
 }
 
 /// Says what a receive begins with.
-fn with_first(mut entry: Entry, first: First) -> Entry {
-    if first == First::Poll {
-        // SAFETY: as in `with_word`.
-        unsafe { *(&raw mut entry).cast::<u16>().add(IOPRIO_HALF) |= POLL_FIRST };
+fn with_first(entry: Entry, first: First) -> Entry {
+    match first {
+        First::Receive => entry,
+        First::Poll => with_flag(entry, POLL_FIRST),
     }
-    entry
 }
 
 /// Sends one range. `MSG_WAITALL` makes the kernel retry short sends itself.
@@ -201,6 +216,13 @@ impl SocketOption {
 }
 
 const _: () = assert!(size_of::<Entry>() == 64);
+
+/// Sets a flag of a receive or an accept.
+fn with_flag(mut entry: Entry, flag: u16) -> Entry {
+    // SAFETY: as in `with_word`.
+    unsafe { *(&raw mut entry).cast::<u16>().add(IOPRIO_HALF) |= flag };
+    entry
+}
 
 /// Sets one 32-bit word of an entry.
 fn with_word(mut entry: Entry, word: usize, value: u32) -> Entry {

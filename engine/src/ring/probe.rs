@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The bytes of each of the probe's two buffers.
 const BUFFER: usize = 4096;
 const PING: &[u8; 4] = b"ping";
+/// Connections that its listener lets wait.
+const BACKLOG: i32 = 4;
 
 /// Optional capabilities to leave unused: `-inc,-recv_budget`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,8 +42,8 @@ pub(crate) struct Mask(Vec<Optional>);
 /// A mask that names something else than the optional capabilities.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} masks nothing: give some of -inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-msg_ring,\
-     -pass,-restrictions"
+    "{0:?} masks nothing: give some of -inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,\
+     -accept_dontwait,-msg_ring,-pass,-restrictions"
 )]
 pub struct MaskError(String);
 
@@ -52,18 +54,20 @@ enum Optional {
     MinWait,
     RegisteredRing,
     PeerCmd,
+    AcceptDontwait,
     MsgRing,
     Pass,
     Restrictions,
 }
 
 impl Optional {
-    const ALL: [(&'static str, Optional); 8] = [
+    const ALL: [(&'static str, Optional); 9] = [
         ("-inc", Optional::IncrementalBuffers),
         ("-recv_budget", Optional::RecvBudget),
         ("-min_wait", Optional::MinWait),
         ("-registered_ring", Optional::RegisteredRing),
         ("-peer_cmd", Optional::PeerCmd),
+        ("-accept_dontwait", Optional::AcceptDontwait),
         ("-msg_ring", Optional::MsgRing),
         ("-pass", Optional::Pass),
         ("-restrictions", Optional::Restrictions),
@@ -122,6 +126,7 @@ pub(crate) fn probe(mask: &Mask) -> Result<Caps, RingError> {
         incremental_buffers,
         recv_budget: can(Optional::RecvBudget, Bench::stops_at_budget),
         peer_cmd: can(Optional::PeerCmd, Bench::names_peer),
+        accept_dontwait: can(Optional::AcceptDontwait, Bench::accepts_without_waiting),
         min_wait: can(Optional::MinWait, Bench::lingers),
         msg_ring: can(Optional::MsgRing, Bench::takes_messages),
         pass: can(Optional::Pass, Bench::passes),
@@ -275,6 +280,17 @@ impl Bench {
         result.map(|named| named.result == 2)
     }
 
+    /// Whether an accept says that nobody waits, once it has taken who does: [`Bench::dials`] has left somebody.
+    fn accepts_without_waiting(&mut self) -> io::Result<bool> {
+        for _ in 0..=BACKLOG {
+            let token = self.token();
+            if let Err(error) = self.run(ops::accept_waiting(self.listener.as_raw_fd(), token), token) {
+                return Ok(error.raw_os_error() == Some(libc::EAGAIN));
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether a wait for two completions settles for the one there is, soon.
     fn lingers(&mut self) -> io::Result<bool> {
         let token = self.token();
@@ -412,7 +428,7 @@ fn pair() -> io::Result<(Socket, UnixStream, SockAddr)> {
     let stream = || Socket::new(Domain::UNIX, Type::STREAM, None);
     let listener = stream()?;
     listener.bind(&SockAddr::unix("")?)?;
-    listener.listen(4)?;
+    listener.listen(BACKLOG)?;
     let addr = listener.local_addr()?;
     let peer = stream()?;
     peer.connect(&addr)?;

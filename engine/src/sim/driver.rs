@@ -15,7 +15,7 @@ use super::net::Net;
 use super::ops::{Credit, Op, What};
 use super::trace::Happened;
 use crate::buffer::{LentChain, Pool, SendChain};
-use crate::driver::{Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
+use crate::driver::{Accept, Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
 use crate::handoff::wake::Wake;
 use crate::id::ShardId;
 use crate::net::{Addr, Dial};
@@ -60,6 +60,7 @@ impl SimDriver {
             min_wait: false,
             registered_ring: false,
             peer_cmd: true,
+            accept_dontwait: true,
             msg_ring: false,
             pass: true,
             restrictions: false,
@@ -137,8 +138,8 @@ impl Driver for SimDriver {
         self.net.borrow_mut().unlisten(self.shard, listener);
     }
 
-    fn accept(&mut self, listener: u32, token: Token) {
-        self.push(token, What::Accept { listener });
+    fn accept(&mut self, listener: u32, token: Token, whom: Accept) {
+        self.push(token, What::Accept { listener, whom });
     }
 
     fn peer(&mut self, slot: u32, token: Token) {

@@ -173,7 +173,7 @@ impl Net {
 
     pub(super) fn unlisten(&mut self, shard: usize, number: u32) {
         let kernel = &mut self.kernels[shard];
-        let accepts = |op: &Op| matches!(op.what, What::Accept { listener } if listener == number);
+        let accepts = |op: &Op| matches!(op.what, What::Accept { listener, .. } if listener == number);
         assert!(!kernel.active.iter().any(accepts), "a listener was closed with an accept in flight");
         let Some(backlog) = kernel.listeners[number as usize].take() else {
             return;

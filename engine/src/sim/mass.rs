@@ -16,7 +16,7 @@ use crate::buffer::{LentChain, Pool, SendChain};
 use crate::builder::Builder;
 use crate::conn::State;
 use crate::control::Socket;
-use crate::driver::{Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
+use crate::driver::{Accept, Caps, Completion, Driver, DriverCounts, First, Payload, Wait};
 use crate::engine::StartError;
 use crate::handle::Handle;
 use crate::handoff::wake::Wake;
@@ -240,6 +240,7 @@ impl MassDriver {
             min_wait: false,
             registered_ring: false,
             peer_cmd: true,
+            accept_dontwait: false,
             msg_ring: false,
             pass: false,
             restrictions: false,
@@ -403,7 +404,7 @@ impl Driver for MassDriver {
         assert!(self.accepting.is_none(), "a listener was closed with an accept in flight");
     }
 
-    fn accept(&mut self, _: u32, token: Token) {
+    fn accept(&mut self, _: u32, token: Token, _: Accept) {
         self.accepting = Some(token);
     }
 

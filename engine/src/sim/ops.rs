@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::kernel::{Carried, DatagramSocket};
 use super::net::{Close, Net, Owner};
 use crate::buffer::LentChain;
+use crate::driver::Accept;
 use crate::net::Route;
 use crate::time::Time;
 use crate::token::Token;
@@ -21,7 +22,7 @@ pub(super) struct Op {
 }
 
 pub(super) enum What {
-    Accept { listener: u32 },
+    Accept { listener: u32, whom: Accept },
     Peer { slot: u32 },
     Pass { slot: u32, to: usize, there: Token },
     Dial { route: Route },
@@ -106,7 +107,7 @@ impl Net {
         let kernel = &self.kernels[shard];
         let end = |slot| &self.ends[kernel.end(slot)];
         let wanted = match &op.what {
-            What::Accept { listener } => kernel.has_waiting(*listener),
+            What::Accept { listener, whom } => matches!(whom, Accept::Waiting(_)) || kernel.has_waiting(*listener),
             What::Poll { slot, spurious } => *spurious || end(*slot).readable(),
             What::Watch { slot } => end(*slot).fin || end(*slot).broken,
             What::Recv { slot, .. } => end(*slot).readable() && !kernel.fetching[*slot as usize],
@@ -126,7 +127,7 @@ impl Net {
         }
         let token = op.token;
         match op.what {
-            What::Accept { listener } => return self.run_accept(shard, op, listener),
+            What::Accept { listener, whom } => return self.run_accept(shard, op, listener, whom),
             What::Recv { slot, credit } => return self.run_recv(shard, op, slot, credit),
             What::Send { .. } => return self.run_send(shard, op),
             What::Peer { slot } => {
@@ -182,17 +183,26 @@ impl Net {
         None
     }
 
-    fn run_accept(&mut self, shard: usize, op: Op, listener: u32) -> Option<Op> {
+    fn run_accept(&mut self, shard: usize, op: Op, listener: u32, whom: Accept) -> Option<Op> {
         if op.ending {
             self.complete(shard, op.token, -libc::ECANCELED);
             return None;
         }
+        let result = self.accept_one(shard, listener);
+        let left = match whom {
+            Accept::All if result >= 0 && !self.rng.chance(self.faults.queue_full) => Some(Accept::All),
+            Accept::All | Accept::Next => None,
+            Accept::Waiting(attempts) => (attempts > 1).then(|| Accept::Waiting(attempts - 1)),
+        };
+        self.post_ready(shard, op.token, result, left.is_some(), Carried::Nothing);
+        left.map(|whom| Op { what: What::Accept { listener, whom }, ..op })
+    }
+
+    fn accept_one(&mut self, shard: usize, listener: u32) -> i32 {
         if self.rng.chance(self.faults.interrupted) {
-            let errno = [libc::EINTR, libc::EAGAIN, libc::ECONNABORTED][self.rng.index(3)];
-            self.complete(shard, op.token, -errno);
-            return None;
+            return -[libc::EINTR, libc::EAGAIN, libc::ECONNABORTED][self.rng.index(3)];
         }
-        let end = self.kernels[shard].backlog(listener).pop_front()?;
+        let Some(end) = self.kernels[shard].backlog(listener).pop_front() else { return -libc::EAGAIN };
         let full = self.rng.chance(self.faults.table_full);
         let Some(slot) = (!full).then(|| self.take_slot(shard, end)).flatten() else {
             // The kernel has accepted this one already, and closes it.
@@ -200,13 +210,9 @@ impl Net {
             self.ends[other].refused = true;
             self.close(end, Close::InOrder);
             // The system's table is full, or the process's.
-            let errno = if self.rng.chance(500) { libc::ENFILE } else { libc::EMFILE };
-            self.complete(shard, op.token, -errno);
-            return None;
+            return if self.rng.chance(500) { -libc::ENFILE } else { -libc::EMFILE };
         };
-        let more = !self.rng.chance(self.faults.queue_full);
-        self.post_ready(shard, op.token, slot as i32, more, Carried::Nothing);
-        more.then_some(op)
+        slot as i32
     }
 
     /// The connection gets a slot of another shard, too; closing the one here then only frees that.

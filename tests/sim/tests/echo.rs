@@ -28,6 +28,37 @@ fn rough_faults_leave_nothing_behind() {
     for_seeds(200, |seed| echo(seed, Faults::rough(seed), 1 + (seed % 3) as usize));
 }
 
+/// More than are let in at once come at once, three times: what is left of a crowd is accepted in groups.
+fn crowds(seed: u64, faults: Faults, room: u32) {
+    const CROWD: usize = 150;
+    let mut config = config(1);
+    config.connections_per_shard = room;
+    let mut builder = builder(config);
+    builder.listen(Listen::tcp(ADDR), &NO_SERVICE, |_| Echo::default()).unwrap();
+    let mut sim = simulate(seed, faults, builder);
+    let mut rng = sim.rng();
+    for _ in 0..3 {
+        for _ in 0..CROWD {
+            let word = rng.bytes(40);
+            sim.connect(ADDR, Script::new().send(word).finish().expect_echo());
+        }
+        sim.run_for(SECOND / 1000 * rng.between(1, 50) as u32);
+    }
+    sim.quiesce(120 * SECOND);
+    assert_eq!(sim.stats().total().arrivals, 0);
+    sim.finish(5 * SECOND);
+}
+
+#[test]
+fn a_crowd_is_served_whatever_goes_wrong() {
+    for_seeds(40, |seed| crowds(seed, Faults::gentle(seed), 1000));
+}
+
+#[test]
+fn a_crowd_that_finds_a_full_table_leaves_nothing_behind() {
+    for_seeds(40, |seed| crowds(seed, Faults::rough(seed), 100));
+}
+
 /// A crowd of the same, once all of it is parked: the operations that each took.
 fn operations(sim: &mut Sim, script: &Script) -> u64 {
     const CROWD: u64 = 20;

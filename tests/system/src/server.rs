@@ -19,7 +19,8 @@ use crate::{Caps, DEADLINE, Deadline, Metrics, Usage, binary, skip};
 
 const READY: &str = "megamux is ready";
 /// Every optional capability.
-const MASK: &str = "-inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-msg_ring,-pass,-restrictions";
+const MASK: &str =
+    "-inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-accept_dontwait,-msg_ring,-pass,-restrictions";
 
 /// How to start a server. Its ports are free ones unless an argument says otherwise.
 #[derive(Debug, Clone)]

@@ -170,7 +170,7 @@ fn unix_sockets_are_listened_on_and_dialled<D: Real>() {
     for listener in listeners.drain(..) {
         let listener = bench.driver.adopt_listener(listener).unwrap();
         let accept = bench.token(Kind::Accept, listener);
-        bench.driver.accept(listener, accept);
+        bench.driver.accept(listener, accept, Accept::All);
         accepts.push(accept);
     }
     let token = bench.dial(&dial(addr));

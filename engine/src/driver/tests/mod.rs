@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::buffer::{Pool, PoolConfig};
-use crate::driver::{Completion, Driver, First, Payload, Wait};
+use crate::driver::{Accept, Completion, Driver, First, Payload, Wait};
 use crate::epoll::{self, EpollConfig, EpollDriver, Inboxes};
 use crate::id::ShardId;
 use crate::net::{Addr, Balance, SocketOptions, bind_listeners};
@@ -32,7 +32,7 @@ pub(crate) const QUIET: Duration = Duration::from_millis(30);
 pub(crate) const LONG: Duration = Duration::from_secs(5);
 /// Every optional capability masked.
 pub(crate) const ALL_MASKED: &str =
-    "-inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-msg_ring,-pass,-restrictions";
+    "-inc,-recv_budget,-min_wait,-registered_ring,-peer_cmd,-accept_dontwait,-msg_ring,-pass,-restrictions";
 
 /// Bytes of a receive buffer.
 pub(crate) const BUFFER_SIZE: usize = 4096;
@@ -212,7 +212,7 @@ impl<D: Real> Bench<D> {
         let Addr::Tcp(addr) = addr else { panic!("{addr}") };
         let listener = self.driver.adopt_listener(listeners.remove(0)).unwrap();
         let token = self.token(Kind::Accept, listener);
-        self.driver.accept(listener, token);
+        self.driver.accept(listener, token, Accept::All);
         (listener, token, addr)
     }
 

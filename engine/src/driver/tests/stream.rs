@@ -92,7 +92,7 @@ fn a_full_table_ends_the_accept_and_a_free_slot_revives_it<D: Real>() {
     let close = bench.close(slots[0] as u32);
     assert_eq!(bench.wait(close).result, 0);
     let again = bench.token(Kind::Accept, listener);
-    bench.driver.accept(listener, again);
+    bench.driver.accept(listener, again, Accept::All);
     let _late = connect(addr);
     assert_eq!(bench.wait(again).result, slots[0]);
     drop(clients);
@@ -124,7 +124,7 @@ fn peers_are_named_by_command_and_by_descriptor<D: Real>() {
             let listener = bench.driver.adopt_listener(listeners.remove(0)).unwrap();
             // The token's number is the shard's, and need not be the driver's.
             let accept = bench.token(Kind::Accept, listener + 7);
-            bench.driver.accept(listener, accept);
+            bench.driver.accept(listener, accept, Accept::All);
             let clients: Vec<_> = (0..10).map(|_| connect(addr)).collect();
             for client in &clients {
                 let slot = bench.wait(accept).result as u32;

@@ -5,7 +5,8 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use super::*;
-use crate::driver::tests::{LONG, wait::timed};
+use crate::driver::Accept;
+use crate::driver::tests::{LONG, connect, wait::timed};
 use crate::ring::CLOSE_SEEN;
 use crate::ring::alarm::AFTER;
 use crate::ring::queues::LONGEST_LINGER;
@@ -50,6 +51,37 @@ fn wakes_survive_an_overflow_of_the_completion_queue() {
     assert!(timed(&mut bench, Wait::For(QUIET)) >= QUIET);
     waker.wake();
     assert!(timed(&mut bench, Wait::For(LONG)) < LONG / 10);
+}
+
+#[test]
+fn who_waits_is_accepted_in_a_group_that_ends_by_itself() {
+    let mut bench = Bench::new();
+    if !have(bench.driver.caps().accept_dontwait, "accepts that do not wait") {
+        return;
+    }
+    let (listener, all, addr) = bench.listen();
+    bench.cancel(all);
+    assert!(!bench.wait(all).more);
+    let clients = [connect(addr), connect(addr), connect(addr)];
+    let group = bench.token(Kind::Accept, listener);
+    for (most, expect) in [(2, &[true, true][..]), (4, &[true, false, false, false]), (1, &[false])] {
+        bench.driver.accept(listener, group, Accept::Waiting(most));
+        for (place, &accepted) in expect.iter().enumerate() {
+            let completion = bench.wait(group);
+            assert_eq!(completion.more, place + 1 < expect.len(), "{completion:?}");
+            assert!(
+                if accepted { completion.result >= 0 } else { completion.result == -libc::EAGAIN },
+                "{completion:?}"
+            );
+        }
+    }
+    bench.driver.accept(listener, group, Accept::Next);
+    bench.turn(Wait::No);
+    assert!(bench.take(group).is_none(), "it waits");
+    let late = connect(addr);
+    let accepted = bench.wait(group);
+    assert!(accepted.result >= 0 && !accepted.more, "{accepted:?}");
+    drop((clients, late));
 }
 
 #[test]

@@ -5,8 +5,17 @@ use crate::ring::{RingError, ops};
 
 #[test]
 fn each_capability_can_be_masked_alone_and_says_so() {
-    let words =
-        ["-inc", "-recv_budget", "-min_wait", "-registered_ring", "-peer_cmd", "-msg_ring", "-pass", "-restrictions"];
+    let words = [
+        "-inc",
+        "-recv_budget",
+        "-min_wait",
+        "-registered_ring",
+        "-peer_cmd",
+        "-accept_dontwait",
+        "-msg_ring",
+        "-pass",
+        "-restrictions",
+    ];
     let full = probe(&Mask::default()).unwrap();
     for (place, word) in words.iter().enumerate() {
         let caps = probe(&word.parse().unwrap()).unwrap();
@@ -17,6 +26,7 @@ fn each_capability_can_be_masked_alone_and_says_so() {
                 caps.min_wait,
                 caps.registered_ring,
                 caps.peer_cmd,
+                caps.accept_dontwait,
                 caps.msg_ring,
                 caps.pass,
                 caps.restrictions,
