@@ -1,8 +1,9 @@
 //! `cargo xtask setup`: it owns the list of what the suites need beyond Rust and a C linker, and installs it.
 //!
 //! It may be run again at any time: what is there is left alone, and then it takes no time. Only root can install Debian
-//! packages; others are told which. No other verb installs anything.
+//! packages; others are told which. It also mounts the kernel's tracepoints, where nobody has. No other verb installs anything.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -40,6 +41,8 @@ const NEEDS: &[Need] = &[
 
 const PYTHON: &str = "python3";
 
+const TRACEFS: &str = "/sys/kernel/tracing";
+
 /// What the judges need, with versions.
 const REQUIREMENTS: &str = "tests/conformance/judges/requirements.txt";
 
@@ -55,6 +58,7 @@ pub fn run() -> Result<()> {
     } else {
         install_packages(&missing)?;
     }
+    mount_tracefs()?;
     for tool in CARGO_TOOLS {
         if has_program(tool) {
             println!("setup: {tool} is there");
@@ -127,6 +131,18 @@ fn is_installed(python: &str) -> Result<bool> {
 
 fn is_among(wanted: &str, installed: &str) -> bool {
     wanted.lines().all(|line| installed.lines().any(|known| known == line))
+}
+
+/// bpftrace needs the kernel's tracepoints to be seen, and not every machine mounts them when it starts.
+fn mount_tracefs() -> Result<()> {
+    if Path::new(TRACEFS).join("events").exists() {
+        println!("setup: {TRACEFS} is mounted");
+    } else if is_root()? && succeeds(program("mount").args(["-t", "tracefs", "tracefs", TRACEFS])) {
+        println!("setup: mounted {TRACEFS}");
+    } else {
+        println!("setup: {TRACEFS} cannot be mounted, which takes root; tests will skip what needs it");
+    }
+    Ok(())
 }
 
 fn succeeds(command: &mut Command) -> bool {
